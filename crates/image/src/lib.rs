@@ -1,0 +1,43 @@
+//! Disk image formats: detect, open, create, check and resize them, each behind one row of [`FORMATS`].
+//!
+//! ```text
+//! Source ──► detect() ──► Format ──► open() ──► Opened { device, layers }      reading, with the backing chain
+//!                            │
+//!                            ├─► Format::create ──► ImageWrite                  random writing
+//!                            ├─► Format::sink   ──► BlockSink                   writing from front to back
+//!                            └─► Format::stream ──► BlockStream                 reading from front to back
+//! ```
+//!
+//! A driver describes only its own layer. References to other files (backing files, extents, external data files) are
+//! opened by the [`ReferenceGate`] alone, and joined by `transload_block::Chain` alone. What moves the bytes is
+//! `transload-convert`.
+
+pub mod codec;
+pub mod qcow2;
+pub mod raw;
+pub mod vmdk;
+
+mod check;
+mod format;
+mod gate;
+mod ids;
+mod info;
+mod open;
+mod options;
+mod probe;
+mod source;
+mod target;
+
+pub use check::{CheckReport, Finding, FindingKind};
+pub use format::{
+    CheckRequest, CreateRequest, FORMATS, Format, Measure, MeasureRequest, OpenRequest, ResizeRequest, SinkOutput,
+    SinkRequest, StreamRequest, Variant,
+};
+pub use gate::{FileIdentity, ReferenceGate};
+pub use ids::IdSource;
+pub use info::{BitmapInfo, ExtentInfo, ImageInfo, SnapshotInfo};
+pub use open::{Access, ContentId, Layer, OpenSettings, Opened, ParentReference, open};
+pub use options::{OptionKind, OptionSpec, OptionValues, parse_size};
+pub use probe::{Detection, Match, ProbeWindow, detect, detect_window};
+pub use source::Source;
+pub use target::{ImageWrite, TargetFiles};

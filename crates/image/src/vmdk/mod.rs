@@ -1,0 +1,29 @@
+//! VMDK.
+
+#[expect(dead_code, reason = "the driver is being written")]
+pub(crate) mod layout;
+
+use crate::{Format, Match, ProbeWindow};
+
+/// The row of VMDK in the table of formats.
+pub const FORMAT: Format = Format {
+    name: "vmdk",
+    aliases: &[],
+    title: "VMDK",
+    extensions: &["vmdk"],
+    variants: &[],
+    open_options: &[],
+    create_options: &[],
+    probe,
+    open: None,
+    stream: None,
+    create: None,
+    sink: None,
+    measure: None,
+    check: None,
+    resize: None,
+};
+
+fn probe(_window: &ProbeWindow<'_>) -> Match {
+    Match::No
+}
