@@ -3,6 +3,13 @@
 #[expect(dead_code, reason = "the driver is being written")]
 pub(crate) mod layout;
 
+mod deflate_end;
+mod describe;
+mod grain_encoder;
+pub(crate) mod options;
+mod sequential;
+pub(crate) mod sink;
+
 use crate::{Format, Match, ProbeWindow};
 
 /// The row of VMDK in the table of formats.
@@ -13,12 +20,12 @@ pub const FORMAT: Format = Format {
     extensions: &["vmdk"],
     variants: &[],
     open_options: &[],
-    create_options: &[],
+    create_options: options::CREATE_OPTIONS,
     probe,
     open: None,
     stream: None,
     create: None,
-    sink: None,
+    sink: Some(sink::sink),
     measure: None,
     check: None,
     resize: None,
