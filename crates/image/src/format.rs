@@ -7,7 +7,7 @@ use std::sync::Arc;
 use transload_block::{BlockSink, BlockStream, Extent, Result};
 
 use crate::{
-    Access, CheckReport, IdSource, ImageWrite, Layer, Match, OptionSpec, OptionValues, ProbeWindow, ReferenceGate,
+    Access, CheckReport, IdSource, ImageInfo, ImageWrite, Layer, Match, OptionSpec, OptionValues, ProbeWindow, ReferenceGate,
     Source, TargetFiles,
 };
 
@@ -34,6 +34,8 @@ pub struct Format {
     pub create_options: &'static [OptionSpec],
     /// Recognises the format in the first and last bytes of a file.
     pub probe: fn(&ProbeWindow<'_>) -> Match,
+    /// Says what an image says of itself without opening anything that it names: what `info` shows.
+    pub describe: Option<DescribeFn>,
     /// Opens one layer, for reading or for writing.
     pub open: Option<fn(OpenRequest<'_>) -> Result<Layer>>,
     /// Reads from front to back.
@@ -49,6 +51,9 @@ pub struct Format {
     /// Changes the virtual size.
     pub resize: Option<fn(ResizeRequest<'_>) -> Result<()>>,
 }
+
+/// Describes an image from its own bytes alone, for `info`: references are listed and not opened.
+pub type DescribeFn = fn(&Source) -> Result<ImageInfo>;
 
 impl Format {
     /// The row whose name or alias is `name`, in any case.

@@ -30,7 +30,7 @@ mod target;
 
 pub use check::{CheckReport, Finding, FindingKind};
 pub use format::{
-    CheckRequest, CreateRequest, FORMATS, Format, Measure, MeasureRequest, OpenRequest, ResizeRequest, SinkOutput,
+    CheckRequest, CreateRequest, DescribeFn, FORMATS, Format, Measure, MeasureRequest, OpenRequest, ResizeRequest, SinkOutput,
     SinkRequest, StreamRequest, Variant,
 };
 pub use gate::{FileIdentity, ReferenceGate};

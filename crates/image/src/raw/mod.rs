@@ -19,6 +19,7 @@ pub const FORMAT: Format = Format {
     open_options: &[],
     create_options: &[],
     probe,
+    describe: None,
     open: None,
     stream: None,
     create: None,
