@@ -7,8 +7,8 @@ use std::sync::Arc;
 use transload_block::{BlockSink, BlockStream, Extent, Result};
 
 use crate::{
-    Access, CheckReport, IdSource, ImageInfo, ImageWrite, Layer, Match, OptionSpec, OptionValues, ProbeWindow, ReferenceGate,
-    Source, TargetFiles,
+    Access, CheckReport, IdSource, ImageInfo, ImageWrite, Layer, Match, OptionSpec, OptionValues, ProbeWindow,
+    ReferenceGate, Source, TargetFiles,
 };
 
 /// Every format that is known by name, in the order in which they are probed; raw comes last, being what is left.

@@ -30,8 +30,8 @@ mod target;
 
 pub use check::{CheckReport, Finding, FindingKind};
 pub use format::{
-    CheckRequest, CreateRequest, DescribeFn, FORMATS, Format, Measure, MeasureRequest, OpenRequest, ResizeRequest, SinkOutput,
-    SinkRequest, StreamRequest, Variant,
+    CheckRequest, CreateRequest, DescribeFn, FORMATS, Format, Measure, MeasureRequest, OpenRequest, ResizeRequest,
+    SinkOutput, SinkRequest, StreamRequest, Variant,
 };
 pub use gate::{FileIdentity, ReferenceGate};
 pub use ids::IdSource;
