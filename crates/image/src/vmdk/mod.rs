@@ -1,7 +1,12 @@
 //! VMDK.
 
+pub(crate) mod descriptor;
+pub(crate) mod error;
+pub(crate) mod extent_line;
+pub(crate) mod header;
 #[expect(dead_code, reason = "the driver is being written")]
 pub(crate) mod layout;
+pub(crate) mod text;
 
 use crate::{Format, Match, ProbeWindow};
 
