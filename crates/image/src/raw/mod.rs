@@ -1,5 +1,7 @@
 //! Raw: the guest's bytes and nothing else.
 
+mod open;
+
 use crate::{Format, Match, ProbeWindow, Variant};
 
 /// The row of raw in the table of formats.
@@ -20,7 +22,7 @@ pub const FORMAT: Format = Format {
     create_options: &[],
     probe,
     describe: None,
-    open: None,
+    open: Some(open::open),
     stream: None,
     create: None,
     sink: None,
