@@ -1,7 +1,12 @@
 //! VMDK.
 
+pub(crate) mod descriptor;
+pub(crate) mod error;
+pub(crate) mod extent_line;
+pub(crate) mod header;
 #[expect(dead_code, reason = "the driver is being written")]
 pub(crate) mod layout;
+pub(crate) mod text;
 
 mod deflate_end;
 mod describe;
@@ -22,6 +27,7 @@ pub const FORMAT: Format = Format {
     open_options: &[],
     create_options: options::CREATE_OPTIONS,
     probe,
+    describe: None,
     open: None,
     stream: None,
     create: None,
