@@ -6,13 +6,38 @@ use std::sync::Arc;
 
 use transload_block::{BlockSink, BlockStream, Extent, Result};
 
+use crate::known;
 use crate::{
     Access, CheckReport, IdSource, ImageWrite, Layer, Match, OptionSpec, OptionValues, ProbeWindow, ReferenceGate,
     Source, TargetFiles,
 };
 
 /// Every format that is known by name, in the order in which they are probed; raw comes last, being what is left.
-pub static FORMATS: &[&Format] = &[&crate::qcow2::FORMAT, &crate::vmdk::FORMAT, &crate::raw::FORMAT];
+pub static FORMATS: &[&Format] = &[
+    &crate::qcow2::FORMAT,
+    &crate::vmdk::FORMAT,
+    &known::vhd::FORMAT,
+    &known::vhdx::FORMAT,
+    &known::vdi::FORMAT,
+    &known::qcow::FORMAT,
+    &known::qed::FORMAT,
+    &known::parallels::FORMAT,
+    &known::dmg::FORMAT,
+    &known::dmg::SPARSE,
+    &known::bochs::FORMAT,
+    &known::cloop::FORMAT,
+    &known::iso::FORMAT,
+    &known::ova::FORMAT,
+    &known::luks::FORMAT,
+    &known::ewf::FORMAT,
+    &known::compressed::GZIP,
+    &known::compressed::BZIP2,
+    &known::compressed::XZ,
+    &known::compressed::ZSTD,
+    #[cfg(test)]
+    &crate::open::LAYER_FORMAT,
+    &crate::raw::FORMAT,
+];
 
 /// Opens one layer.
 pub type OpenFn = fn(OpenRequest<'_>) -> Result<Layer>;

@@ -22,6 +22,7 @@ mod format;
 mod gate;
 mod ids;
 mod info;
+mod known;
 mod open;
 mod options;
 mod probe;
