@@ -154,7 +154,7 @@ impl Debug for StreamRequest<'_> {
 }
 
 /// What a driver gets to make a new image for random writing.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct CreateRequest<'a> {
     /// Makes the files.
     pub files: &'a dyn TargetFiles,
@@ -206,7 +206,7 @@ pub struct SinkRequest<'a> {
 }
 
 /// What a driver gets to say how large an image would be.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct MeasureRequest<'a> {
     /// Virtual size in bytes.
     pub size: u64,
