@@ -13,6 +13,8 @@
 //! `transload-convert`.
 
 pub mod codec;
+#[doc(hidden)]
+pub mod properties;
 pub mod qcow2;
 pub mod raw;
 pub mod vmdk;

@@ -1,5 +1,8 @@
 //! Which format some bytes are in: looked up in the first and last bytes, never in the name.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use transload_block::{BlockRead, Error, ErrorKind, Result};
