@@ -1,13 +1,14 @@
-//! The conversion engine: moves guest bytes from one image to another, on all cores, in bounded memory, with the same
-//! output for the same input whatever the timing.
-//!
-//! ```text
-//! Input + Output + Settings ──► Plan::new (printable) ──► Plan::run ──► Report
-//! ```
-
+//! The conversion engine.
+mod feed;
+mod files;
+mod hash;
+mod job;
+mod ordered;
+mod random;
 mod request;
-
+mod zero;
 pub use request::{
     Cancel, Compression, CompressionKind, DigestKind, GuestDigest, Input, Output, Preallocation, Progress,
     ProgressDelta, Report, Settings,
 };
+pub use files::{AtomicFiles, InPlace, remove_partial_outputs};
