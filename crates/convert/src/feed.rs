@@ -351,7 +351,8 @@ fn fill_from_device(
 
 fn fill_from_units(task: &mut Task, unit_size: u64, encoded_unit: Option<u64>, buffers: &mut Buffers) -> Result<()> {
     let length = task.length();
-    let whole = task.units.len() == 1 && task.units[0].offset == task.range.start && unit_end(&task.units[0]) == task.range.end;
+    let whole =
+        task.units.len() == 1 && task.units[0].offset == task.range.start && unit_end(&task.units[0]) == task.range.end;
     if whole && let Payload::Plain(bytes) = &mut task.units[0].payload {
         std::mem::swap(bytes, &mut buffers.plain);
         let old = std::mem::take(bytes);

@@ -236,10 +236,14 @@ mod tests {
         thread::scope(|scope| {
             for ticket in (0..16).rev() {
                 let (job, seen) = (&job, &seen);
-                scope.spawn(move || job.guard(|| job.in_turn(ticket, || {
-                    lock(seen).push(ticket);
-                    Ok(())
-                })));
+                scope.spawn(move || {
+                    job.guard(|| {
+                        job.in_turn(ticket, || {
+                            lock(seen).push(ticket);
+                            Ok(())
+                        })
+                    });
+                });
             }
         });
         assert_eq!(*lock(&seen), (0..16).collect::<Vec<_>>());

@@ -58,7 +58,13 @@ pub(crate) struct Crew {
 }
 
 /// Copies everything `feed` has into `target`, hashing on the way if `digests` is given.
-pub(crate) fn copy(job: &Job<'_>, feed: &Feed, target: &Target<'_>, crew: Crew, digests: Option<&mut Digests>) -> Result<()> {
+pub(crate) fn copy(
+    job: &Job<'_>,
+    feed: &Feed,
+    target: &Target<'_>,
+    crew: Crew,
+    digests: Option<&mut Digests>,
+) -> Result<()> {
     let pool = Pool::new((0..crew.window).map(|_| Slot::default()).collect());
     let (sender, receiver) = crossbeam_channel::unbounded();
     let hashing = digests.is_some();
@@ -135,12 +141,13 @@ impl Target<'_> {
 
     /// Zeroes what lies between the runs of a task.
     fn zero_between(&self, job: &Job<'_>, task: &Task, runs: &[Range<usize>]) -> Result<()> {
+        let start = task.range.start;
         let mut from = 0;
-        for run in runs.iter().cloned().chain([task.length()..task.length()]) {
-            self.zero(job, task.range.start + from as u64..task.range.start + run.start as u64)?;
+        for run in runs {
+            self.zero(job, start + from as u64..start + run.start as u64)?;
             from = run.end;
         }
-        Ok(())
+        self.zero(job, start + from as u64..task.range.end)
     }
 
     /// Makes `range` read as zeroes where it does not already.

@@ -72,9 +72,9 @@ impl AtomicFiles {
         let name = path.file_name().filter(|_| !ends_in_slash(&path)).ok_or_else(|| {
             Error::new(ErrorKind::InvalidInput, format!("{}: not the name of a file", path.display()))
         })?;
-        let name = name.to_str().ok_or_else(|| {
-            Error::new(ErrorKind::InvalidInput, format!("{}: the name is not UTF-8", path.display()))
-        })?;
+        let name = name
+            .to_str()
+            .ok_or_else(|| Error::new(ErrorKind::InvalidInput, format!("{}: the name is not UTF-8", path.display())))?;
         let folder = match path.parent() {
             Some(folder) if folder != Path::new("") => folder.to_owned(),
             _ => PathBuf::from("."),
@@ -169,7 +169,10 @@ impl TargetFiles for AtomicFiles {
         let one_part = matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name);
         let taken = lock(&self.made).iter().any(|(known, _)| known == name);
         if !one_part || name == self.name || taken {
-            return Err(Error::new(ErrorKind::InvalidInput, format!("'{name}' cannot be a file beside '{}'", self.name)));
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("'{name}' cannot be a file beside '{}'", self.name),
+            ));
         }
         refuse_existing(&self.folder.join(name), self.force, &self.avoid)?;
         self.make(name)
