@@ -8,6 +8,7 @@
 //! | [`short_io`] | short reads and writes beneath the loops that a file's driver runs |
 //! | [`crash`] | the file as a crash would leave it |
 //! | [`overlay`] | a writable layer with holes, for chains |
+//! | [`packed`] | a layer of compressed units |
 //! | [`target`] | the files of a new image, in memory |
 //! | [`disks`] | sample disks, digests, comparison |
 //! | [`witness`] | `qemu-img` and others as judges |
@@ -20,6 +21,7 @@ pub mod crash;
 pub mod disks;
 pub mod misbehaving;
 pub mod overlay;
+pub mod packed;
 pub mod random;
 pub mod short_io;
 pub mod target;
@@ -29,6 +31,7 @@ pub use corpus::Corpus;
 pub use crash::CrashStorage;
 pub use misbehaving::{Counted, Misbehaving, Operation};
 pub use overlay::Overlay;
+pub use packed::Packed;
 pub use random::Random;
 pub use short_io::ShortIo;
 pub use target::MemoryTarget;

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use transload_block::{
-    BlockLimits, BlockRead, BlockStatus, BlockWrite, Capabilities, Extent, Result, ZeroMode, check_extent, check_range,
-    check_span,
+    BlockLimits, BlockRead, BlockStatus, BlockWrite, Capabilities, Extent, Reserve, Result, ZeroMode, check_extent,
+    check_range, check_span,
 };
 
 /// A layer that allocates whole units. A unit that was never written is a hole; a write to a part of it makes all of it
@@ -97,7 +97,24 @@ impl BlockRead for Overlay {
     }
 
     fn capabilities(&self) -> Capabilities<'_> {
-        Capabilities::none()
+        Capabilities::none().with_reserve(self)
+    }
+}
+
+/// Reserved bytes of new units are soiled, so that whoever does not write all of them is found out.
+impl Reserve for Overlay {
+    fn reserve(&self, range: Range<u64>) -> Result<()> {
+        check_span(&range, self.size)?;
+        let mut units = self.units();
+        for (number, within, _) in self.pieces(range).filter(|(_, within, _)| !within.is_empty()) {
+            if let Some(Unit::Data(_)) = units.get(&number) {
+                continue;
+            }
+            let mut bytes = vec![0; self.unit_bytes()];
+            bytes[within].fill(0xEE);
+            units.insert(number, Unit::Data(bytes));
+        }
+        Ok(())
     }
 }
 
