@@ -237,7 +237,8 @@ fn names_are_tried_in_turn_and_the_first_error_is_told() {
     assert_eq!(layers(&folder.open("second").unwrap()), ["second", "base"]);
     let error = folder.refused("neither", ErrorKind::Denied, &["neither", "/somewhere/else/base.vmdk"]);
     assert!(error.remedy().is_some());
-    folder.refused("broken", ErrorKind::Corrupt, &["bad: header"]);
+    let error = folder.refused("broken", ErrorKind::Corrupt, &["bad: header"]);
+    assert_eq!(error.to_string(), format!("corrupt: {}: header: broken", folder.path("bad").display()));
 }
 
 #[test]
