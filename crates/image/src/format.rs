@@ -8,8 +8,8 @@ use transload_block::{BlockSink, BlockStream, Extent, Result};
 
 use crate::known;
 use crate::{
-    Access, CheckReport, IdSource, ImageWrite, Layer, Match, OptionSpec, OptionValues, ProbeWindow, ReferenceGate,
-    Source, TargetFiles,
+    Access, CheckReport, IdSource, ImageInfo, ImageWrite, Layer, Match, OptionSpec, OptionValues, ProbeWindow,
+    ReferenceGate, Source, TargetFiles,
 };
 
 /// Every format that is known by name, in the order in which they are probed; raw comes last, being what is left.
@@ -68,6 +68,8 @@ pub struct Format {
     pub create_options: &'static [OptionSpec],
     /// Recognises the format in the first and last bytes of a file.
     pub probe: fn(&ProbeWindow<'_>) -> Match,
+    /// Says what an image says of itself without opening anything that it names: what `info` shows.
+    pub describe: Option<DescribeFn>,
     /// Opens one layer, for reading or for writing.
     pub open: Option<OpenFn>,
     /// Reads from front to back.
@@ -83,6 +85,9 @@ pub struct Format {
     /// Changes the virtual size.
     pub resize: Option<fn(ResizeRequest<'_>) -> Result<()>>,
 }
+
+/// Describes an image from its own bytes alone, for `info`: references are listed and not opened.
+pub type DescribeFn = fn(&Source) -> Result<ImageInfo>;
 
 impl Format {
     /// The row whose name or alias is `name`, in any case.

@@ -33,7 +33,7 @@ mod target;
 
 pub use check::{CheckReport, Finding, FindingKind};
 pub use format::{
-    CheckRequest, CreateFn, CreateRequest, FORMATS, Format, Measure, MeasureRequest, OpenFn, OpenRequest,
+    CheckRequest, CreateFn, CreateRequest, DescribeFn, FORMATS, Format, Measure, MeasureRequest, OpenFn, OpenRequest,
     ResizeRequest, SinkFn, SinkOutput, SinkRequest, StreamFn, StreamRequest, Variant,
 };
 pub use gate::{FileIdentity, ReferenceGate};
