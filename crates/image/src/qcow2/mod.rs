@@ -1,7 +1,14 @@
-//! qcow2.
+//! qcow2: QEMU's copy-on-write image, versions 2 and 3.
+//!
+//! Specification: the QEMU project's `docs/interop/qcow2.rst`; the bytes and our rules are in `docs/formats/qcow2.md`.
 
+mod error;
 #[expect(dead_code, reason = "the driver is being written")]
 pub(crate) mod layout;
+#[expect(dead_code, reason = "the driver is being written")]
+mod map;
+#[expect(dead_code, reason = "the driver is being written")]
+mod open;
 
 use crate::{Format, Match, ProbeWindow};
 
@@ -24,6 +31,12 @@ pub const FORMAT: Format = Format {
     resize: None,
 };
 
-fn probe(_window: &ProbeWindow<'_>) -> Match {
-    Match::No
+/// The magic and a version above 1: version 1 is the older format called qcow.
+fn probe(window: &ProbeWindow<'_>) -> Match {
+    let version = window.head.get(4..8).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()).map(u32::from_be_bytes);
+    if window.head_has(0, &layout::MAGIC) && version.is_some_and(|version| version >= layout::VERSION_2) {
+        Match::Yes
+    } else {
+        Match::No
+    }
 }
