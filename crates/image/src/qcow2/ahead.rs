@@ -9,7 +9,7 @@
 //! kept is proportional to the number of runs alone. Three writers use it: a new image for random writing (no runs, or
 //! one that is the whole disk when it is preallocated), and the sink that writes to a pipe.
 
-use transload_block::{Error, ErrorKind, Extent, BlockStatus, Result};
+use transload_block::{BlockStatus, Error, ErrorKind, Extent, Result};
 
 use super::header_write::{TablePlaces, header_bytes};
 use super::layout::{REFCOUNT_TABLE_BYTES_MAX, entry};
@@ -65,10 +65,10 @@ impl Ahead {
     /// exceed its limit; as [`header_bytes`].
     pub(crate) fn new(image: &NewImage, extents: &[Extent]) -> Result<Self> {
         let runs = data_runs(image, extents)?;
-        let tables = table_runs(&runs, image.l2_entries());
+        let tables = table_runs(&runs, image.geometry.l2_entries());
         let data_clusters = runs.last().map_or(0, |run| run.before + run.count);
         let l2_tables = tables.last().map_or(0, |run| run.before + run.count);
-        let l1_clusters = (image.l1_entries() * 8).div_ceil(image.cluster_size());
+        let l1_clusters = (image.l1_entries() * 8).div_ceil(image.geometry.cluster_size());
         let others = 1 + l1_clusters + l2_tables + data_clusters;
         let (table_clusters, block_count) = refcount_clusters(image, others)?;
 
@@ -78,9 +78,9 @@ impl Ahead {
         let data = l2 + l2_tables;
         let end = data + data_clusters;
         let places = TablePlaces {
-            l1_offset: l1 * image.cluster_size(),
+            l1_offset: l1 * image.geometry.cluster_size(),
             l1_entries: image.l1_entries(),
-            refcount_table_offset: image.cluster_size(),
+            refcount_table_offset: image.geometry.cluster_size(),
             refcount_table_clusters: table_clusters,
         };
         let header = header_bytes(image, places)?;
@@ -125,31 +125,31 @@ impl Ahead {
     }
 
     fn fill_refcount_table(&self, index: u64, cluster: &mut [u8]) -> bool {
-        let first = index * (self.image.cluster_size() / 8);
+        let first = index * (self.image.geometry.cluster_size() / 8);
         let blocks = self.l1 - self.refcount_blocks;
         for (slot, block) in cluster.chunks_exact_mut(8).zip(first..blocks) {
-            let offset = (self.refcount_blocks + block) * self.image.cluster_size();
+            let offset = (self.refcount_blocks + block) * self.image.geometry.cluster_size();
             slot.copy_from_slice(&offset.to_be_bytes());
         }
         first < blocks
     }
 
     fn fill_refcount_block(&self, index: u64, cluster: &mut [u8]) -> bool {
-        let per_block = self.image.refcounts_per_block();
+        let per_block = self.image.geometry.refcount_block_entries();
         let ones = self.end.saturating_sub(index * per_block).min(per_block);
-        fill_with_ones(self.image.refcount_order, ones, cluster);
+        fill_with_ones(self.image.geometry.refcount_order, ones, cluster);
         ones > 0
     }
 
     fn fill_l1(&self, index: u64, cluster: &mut [u8]) -> bool {
-        let per_cluster = self.image.cluster_size() / 8;
+        let per_cluster = self.image.geometry.cluster_size() / 8;
         let (first, end) = (index * per_cluster, (index + 1) * per_cluster);
         let start = self.tables.partition_point(|run| run.l1_index + run.count <= first);
         let mut any = false;
         for run in self.tables[start..].iter().take_while(|run| run.l1_index < end) {
             for entry_index in run.l1_index.max(first)..(run.l1_index + run.count).min(end) {
                 let table = self.l2 + run.before + (entry_index - run.l1_index);
-                put_entry(cluster, entry_index - first, table * self.image.cluster_size() | entry::COPIED);
+                put_entry(cluster, entry_index - first, table * self.image.geometry.cluster_size() | entry::COPIED);
                 any = true;
             }
         }
@@ -159,15 +159,15 @@ impl Ahead {
     fn fill_l2(&self, index: u64, cluster: &mut [u8]) -> bool {
         let after = self.tables.partition_point(|run| run.before <= index);
         let Some(tables) = after.checked_sub(1).and_then(|at| self.tables.get(at)) else { return false };
-        let per_table = self.image.l2_entries();
+        let per_table = self.image.geometry.l2_entries();
         let first = (tables.l1_index + (index - tables.before)) * per_table;
         let end = first + per_table;
-        let words = self.image.l2_entry_size() / 8;
+        let words = self.image.geometry.l2_entry_size() / 8;
         let start = self.runs.partition_point(|run| run.guest + run.count <= first);
         let mut any = false;
         for run in self.runs[start..].iter().take_while(|run| run.guest < end) {
             for guest in run.guest.max(first)..(run.guest + run.count).min(end) {
-                let host = (self.data + run.before + (guest - run.guest)) * self.image.cluster_size();
+                let host = (self.data + run.before + (guest - run.guest)) * self.image.geometry.cluster_size();
                 put_entry(cluster, (guest - first) * words, host | entry::COPIED);
                 if words == 2 {
                     put_entry(cluster, (guest - first) * words + 1, self.subclusters);
@@ -186,8 +186,8 @@ impl Ahead {
 pub(crate) fn refcount_clusters(image: &NewImage, others: u64) -> Result<(u64, u64)> {
     let (mut table, mut blocks) = (1, 1);
     loop {
-        let needed_blocks = (others + table + blocks).div_ceil(image.refcounts_per_block());
-        let needed_table = (needed_blocks * 8).div_ceil(image.cluster_size()).max(1);
+        let needed_blocks = (others + table + blocks).div_ceil(image.geometry.refcount_block_entries());
+        let needed_table = (needed_blocks * 8).div_ceil(image.geometry.cluster_size()).max(1);
         if (needed_table, needed_blocks) == (table, blocks) {
             break;
         }
@@ -200,7 +200,7 @@ pub(crate) fn refcount_clusters(image: &NewImage, others: u64) -> Result<(u64, u
 
 /// Refuses a refcount table that readers would refuse.
 pub(crate) fn check_refcount_table(image: &NewImage, clusters: u64) -> Result<()> {
-    let bytes = clusters * image.cluster_size();
+    let bytes = clusters * image.geometry.cluster_size();
     if bytes <= REFCOUNT_TABLE_BYTES_MAX {
         return Ok(());
     }
@@ -239,7 +239,7 @@ fn put_entry(cluster: &mut [u8], index: u64, value: u64) {
 
 /// The runs of clusters that any byte of data lies in.
 fn data_runs(image: &NewImage, extents: &[Extent]) -> Result<Vec<Run>> {
-    let cluster_size = image.cluster_size();
+    let cluster_size = image.geometry.cluster_size();
     let mut runs: Vec<Run> = Vec::new();
     let mut reached = 0;
     for extent in extents {

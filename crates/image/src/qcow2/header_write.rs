@@ -45,16 +45,19 @@ const FEATURE_NAMES: [(u8, u8, &str); 8] = [
 /// `InvalidInput` when the backing file's name does not fit into the first cluster.
 pub(crate) fn header_bytes(image: &NewImage, places: TablePlaces) -> Result<Vec<u8>> {
     let with_names = assemble(image, places, image.version >= VERSION_3)?;
-    if with_names.len() as u64 <= image.cluster_size() {
+    if with_names.len() as u64 <= image.geometry.cluster_size() {
         return Ok(with_names);
     }
     let bytes = assemble(image, places, false)?;
-    if bytes.len() as u64 <= image.cluster_size() {
+    if bytes.len() as u64 <= image.geometry.cluster_size() {
         return Ok(bytes);
     }
     Err(Error::new(
         ErrorKind::InvalidInput,
-        format!("the backing file's name does not fit into the first cluster of {} bytes", image.cluster_size()),
+        format!(
+            "the backing file's name does not fit into the first cluster of {} bytes",
+            image.geometry.cluster_size()
+        ),
     )
     .with_remedy("choose larger clusters with -o cluster_size, or a shorter name"))
 }
@@ -88,7 +91,7 @@ fn fields(image: &NewImage, places: TablePlaces) -> Result<Header> {
     if image.compression == Codec::Zstd {
         incompatible_features |= incompatible::COMPRESSION_TYPE;
     }
-    if image.extended_l2 {
+    if image.geometry.extended_l2 {
         incompatible_features |= incompatible::EXTENDED_L2;
     }
     let compatible_features = if image.lazy_refcounts { compatible::LAZY_REFCOUNTS } else { 0 };
@@ -97,7 +100,7 @@ fn fields(image: &NewImage, places: TablePlaces) -> Result<Header> {
         version: U32::new(image.version),
         backing_file_offset: U64::new(0),
         backing_file_size: U32::new(0),
-        cluster_bits: U32::new(image.cluster_bits),
+        cluster_bits: U32::new(image.geometry.cluster_bits),
         size: U64::new(image.size),
         crypt_method: U32::new(0),
         l1_size: U32::new(narrow(places.l1_entries, "L1 entries")?),
@@ -109,7 +112,7 @@ fn fields(image: &NewImage, places: TablePlaces) -> Result<Header> {
         incompatible_features: U64::new(incompatible_features),
         compatible_features: U64::new(compatible_features),
         autoclear_features: U64::new(0),
-        refcount_order: U32::new(image.refcount_order),
+        refcount_order: U32::new(image.geometry.refcount_order),
         header_length: U32::new(HEADER_LENGTH_V3_COMPRESSION as u32),
         compression_type: u8::from(image.compression == Codec::Zstd),
         padding: [0; 7],
@@ -135,5 +138,6 @@ fn extension(into: &mut Vec<u8>, kind: u32, data: &[u8]) -> Result<()> {
 }
 
 fn narrow(value: u64, what: &str) -> Result<u32> {
-    u32::try_from(value).map_err(|_| Error::new(ErrorKind::TooLarge, format!("{what}: {value} does not fit in 32 bits")))
+    u32::try_from(value)
+        .map_err(|_| Error::new(ErrorKind::TooLarge, format!("{what}: {value} does not fit in 32 bits")))
 }

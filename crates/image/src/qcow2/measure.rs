@@ -12,7 +12,7 @@ use crate::{Measure, MeasureRequest};
 /// Says how many bytes a new image needs; the row's `measure`.
 pub(crate) fn measure(request: MeasureRequest<'_>) -> Result<Measure> {
     let image = NewImage::new(request.size, request.options)?;
-    let cluster_size = image.cluster_size();
+    let cluster_size = image.geometry.cluster_size();
     let virtual_clusters = image.guest_clusters();
     let all_written = matches!(image.preallocation, Preallocation::Falloc | Preallocation::Full);
     let data = if all_written || image.backing.is_some() {
@@ -29,7 +29,7 @@ pub(crate) fn measure(request: MeasureRequest<'_>) -> Result<Measure> {
         clusters
     };
 
-    let l2_tables = virtual_clusters.div_ceil(image.l2_entries());
+    let l2_tables = virtual_clusters.div_ceil(image.geometry.l2_entries());
     let l1_clusters = (l2_tables * 8).div_ceil(cluster_size);
     let others = 1 + l1_clusters + l2_tables + virtual_clusters;
     let (table, blocks) = refcount_clusters(&image, others)?;

@@ -2,13 +2,26 @@
 //!
 //! Specification: the QEMU project's `docs/interop/qcow2.rst`; the bytes and our rules are in `docs/formats/qcow2.md`.
 
+mod ahead;
+#[expect(dead_code, reason = "the device that opens new images is being written")]
+mod create;
 mod error;
+mod header_write;
 #[expect(dead_code, reason = "the driver is being written")]
 pub(crate) mod layout;
 #[expect(dead_code, reason = "the driver is being written")]
 mod map;
+mod measure;
 #[expect(dead_code, reason = "the driver is being written")]
 mod open;
+mod options;
+mod packed;
+mod stream;
+
+#[cfg(test)]
+mod new_image_tests;
+#[cfg(test)]
+mod witness;
 
 use crate::{Format, Match, ProbeWindow};
 
@@ -20,13 +33,13 @@ pub const FORMAT: Format = Format {
     extensions: &["qcow2"],
     variants: &[],
     open_options: &[],
-    create_options: &[],
+    create_options: options::CREATE_OPTIONS,
     probe,
     open: None,
     stream: None,
     create: None,
-    sink: None,
-    measure: None,
+    sink: Some(stream::sink),
+    measure: Some(measure::measure),
     check: None,
     resize: None,
 };

@@ -4,6 +4,7 @@
 use transload_block::{Codec, Error, ErrorKind, Result};
 
 use super::layout::{BACKING_NAME_MAX, CLUSTER_BITS, CLUSTER_BITS_MIN_EXTENDED, L1_BYTES_MAX, VERSION_2, VERSION_3};
+use super::open::Geometry;
 use crate::{OptionKind, OptionSpec, OptionValues};
 
 /// What `-o` understands when an image is made.
@@ -92,10 +93,8 @@ pub(crate) struct NewImage {
     /// Virtual size in bytes, a multiple of 512.
     pub size: u64,
     pub version: u32,
-    pub cluster_bits: u32,
-    pub refcount_order: u32,
+    pub geometry: Geometry,
     pub compression: Codec,
-    pub extended_l2: bool,
     pub lazy_refcounts: bool,
     pub preallocation: Preallocation,
     pub backing: Option<Backing>,
@@ -120,13 +119,15 @@ impl NewImage {
         let image = Self {
             size: size.checked_next_multiple_of(SECTOR).ok_or_else(|| too_large(size))?,
             version,
-            cluster_bits: cluster_bits(options)?,
-            refcount_order: refcount_order(options)?,
+            geometry: Geometry {
+                cluster_bits: cluster_bits(options)?,
+                extended_l2: options.flag("extended_l2").unwrap_or(false),
+                refcount_order: refcount_order(options)?,
+            },
             compression: match options.text("compression_type") {
                 Some("zstd") => Codec::Zstd,
                 _ => Codec::Deflate,
             },
-            extended_l2: options.flag("extended_l2").unwrap_or(false),
             lazy_refcounts: options.flag("lazy_refcounts").unwrap_or(false),
             preallocation: match options.text("preallocation") {
                 Some("metadata") => Preallocation::Metadata,
@@ -148,66 +149,44 @@ impl NewImage {
         if self.version >= VERSION_3 {
             return Ok(());
         }
-        let option = if self.refcount_order != 4 {
+        let option = if self.geometry.refcount_order != 4 {
             "refcount_bits other than 16"
         } else if self.compression == Codec::Zstd {
             "compression_type=zstd"
-        } else if self.extended_l2 {
+        } else if self.geometry.extended_l2 {
             "extended_l2"
         } else if self.lazy_refcounts {
             "lazy_refcounts"
         } else {
             return Ok(());
         };
-        Err(invalid(format!("option {option} does not exist in compat=0.10")).with_remedy("leave out -o compat, or set it to 1.1"))
+        Err(invalid(format!("option {option} does not exist in compat=0.10"))
+            .with_remedy("leave out -o compat, or set it to 1.1"))
     }
 
     fn check_combinations(&self) -> Result<()> {
-        if self.extended_l2 && self.cluster_bits < CLUSTER_BITS_MIN_EXTENDED {
+        if self.geometry.extended_l2 && self.geometry.cluster_bits < CLUSTER_BITS_MIN_EXTENDED {
             return Err(invalid(format!(
                 "option extended_l2: needs clusters of at least 16384 bytes, not {}",
-                self.cluster_size()
+                self.geometry.cluster_size()
             )));
         }
-        if self.backing.is_some() && self.preallocation != Preallocation::Off && !self.extended_l2 {
-            return Err(invalid("option preallocation: would hide the backing file unless extended_l2 is on".to_owned()));
+        if self.backing.is_some() && self.preallocation != Preallocation::Off && !self.geometry.extended_l2 {
+            return Err(invalid(
+                "option preallocation: would hide the backing file unless extended_l2 is on".to_owned(),
+            ));
         }
         Ok(())
     }
 
-    /// Bytes of a cluster.
-    pub(crate) fn cluster_size(&self) -> u64 {
-        1 << self.cluster_bits
-    }
-
-    /// Bytes of an L2 entry.
-    pub(crate) fn l2_entry_size(&self) -> u64 {
-        if self.extended_l2 { 16 } else { 8 }
-    }
-
-    /// Entries of an L2 table.
-    pub(crate) fn l2_entries(&self) -> u64 {
-        self.cluster_size() / self.l2_entry_size()
-    }
-
     /// Clusters of the virtual disk; the last one may be partial.
     pub(crate) fn guest_clusters(&self) -> u64 {
-        self.size.div_ceil(self.cluster_size())
+        self.size.div_ceil(self.geometry.cluster_size())
     }
 
     /// Entries of the L1 table. QEMU keeps at least one, and so does every image here.
     pub(crate) fn l1_entries(&self) -> u64 {
-        self.guest_clusters().div_ceil(self.l2_entries()).max(1)
-    }
-
-    /// Reference counts in a refcount block.
-    pub(crate) fn refcounts_per_block(&self) -> u64 {
-        (self.cluster_size() * 8) >> self.refcount_order
-    }
-
-    /// The largest value of a reference count.
-    pub(crate) fn refcount_max(&self) -> u64 {
-        u64::MAX >> (64 - (1_u32 << self.refcount_order))
+        self.geometry.l1_entries(self.size).max(1)
     }
 }
 
@@ -236,8 +215,9 @@ fn backing(options: &OptionValues) -> Result<Option<Backing>> {
         (None, None) => return Ok(None),
         (None, Some(_)) => return Err(invalid("option backing_fmt: there is no backing_file".to_owned())),
         (Some(_), None) => {
-            return Err(invalid("option backing_file: its format is not given".to_owned())
-                .with_remedy("name it with -o backing_fmt; an image that leaves it open can be made to read any file"));
+            return Err(invalid("option backing_file: its format is not given".to_owned()).with_remedy(
+                "name it with -o backing_fmt; an image that leaves it open can be made to read any file",
+            ));
         }
         (Some(name), Some(format)) => (name, format),
     };

@@ -39,7 +39,7 @@ impl PackedFile {
     /// A file whose first `reserved` clusters are in use and written by somebody else.
     pub(crate) fn new(storage: Arc<dyn Storage>, image: &NewImage, reserved: u64) -> Result<Self> {
         let reserved_count = usize::try_from(reserved).map_err(|_| Error::new(ErrorKind::TooLarge, "L1 table"))?;
-        let offset = reserved * image.cluster_size();
+        let offset = reserved * image.geometry.cluster_size();
         if storage.size() < offset {
             storage.set_size(offset)?;
         }
@@ -72,11 +72,11 @@ impl PackedFile {
         }
         let at = self.in_buffer(offset);
         self.buffer[at..at + bytes.len()].copy_from_slice(bytes);
-        for cluster in offset / self.image.cluster_size()..end.div_ceil(self.image.cluster_size()) {
+        for cluster in offset / self.image.geometry.cluster_size()..end.div_ceil(self.image.geometry.cluster_size()) {
             let slot = self.count_slot(cluster);
             self.counts[slot] += 1;
         }
-        self.packing = (!end.is_multiple_of(self.image.cluster_size())).then_some(end);
+        self.packing = (!end.is_multiple_of(self.image.geometry.cluster_size())).then_some(end);
         self.write_if_full()?;
         Ok(offset)
     }
@@ -84,8 +84,8 @@ impl PackedFile {
     /// Adds the reference counts of everything, writes all that is left, and returns where the refcount table stands and
     /// how many clusters it has.
     pub(crate) fn finish(mut self) -> Result<(u64, u64)> {
-        let per_block = self.image.refcounts_per_block();
-        let cluster_size = self.image.cluster_size();
+        let per_block = self.image.geometry.refcount_block_entries();
+        let cluster_size = self.image.geometry.cluster_size();
         let written = self.blocks.len() as u64;
         let data_end = self.end() / cluster_size;
         let (mut table, mut blocks) = (1, 0);
@@ -122,7 +122,7 @@ impl PackedFile {
     }
 
     fn cluster(&self) -> usize {
-        1 << self.image.cluster_bits
+        1 << self.image.geometry.cluster_bits
     }
 
     fn in_buffer(&self, offset: u64) -> usize {
@@ -135,9 +135,9 @@ impl PackedFile {
 
     /// Whether a unit of `length` bytes may start at `offset`, inside a cluster that other units are in.
     fn fits(&self, offset: u64, length: usize) -> bool {
-        let count = self.counts[self.count_slot(offset / self.image.cluster_size())];
-        let cluster_end = offset.next_multiple_of(self.image.cluster_size());
-        let counted = u64::from(count) < self.image.refcount_max().min(u64::from(u16::MAX));
+        let count = self.counts[self.count_slot(offset / self.image.geometry.cluster_size())];
+        let cluster_end = offset.next_multiple_of(self.image.geometry.cluster_size());
+        let counted = u64::from(count) < self.image.geometry.refcount_max().min(u64::from(u16::MAX));
         counted && (offset + length as u64 <= cluster_end || cluster_end == self.end())
     }
 
@@ -160,7 +160,7 @@ impl PackedFile {
     /// Writes the buffer, but for the last cluster where more compressed units may go into it.
     fn write_buffer(&mut self) -> Result<()> {
         let kept = match self.packing {
-            Some(offset) if offset.next_multiple_of(self.image.cluster_size()) == self.end() => self.cluster(),
+            Some(offset) if offset.next_multiple_of(self.image.geometry.cluster_size()) == self.end() => self.cluster(),
             _ => 0,
         };
         if kept == 0 {
@@ -179,15 +179,18 @@ impl PackedFile {
 
     /// Adds the refcount blocks of all clusters that are written, as far as they fill blocks.
     fn add_complete_blocks(&mut self) -> Result<()> {
-        let per_block = self.image.refcounts_per_block();
-        while self.counts_first + per_block <= self.buffer_offset / self.image.cluster_size() {
+        let per_block = self.image.geometry.refcount_block_entries();
+        while self.counts_first + per_block <= self.buffer_offset / self.image.geometry.cluster_size() {
             let block: Range<usize> = 0..index(per_block)?;
             let bytes = refcount_block(&self.image, &self.counts[block.clone()]);
             self.counts.drain(block);
             self.counts_first += per_block;
             let offset = self.push_cluster(&bytes);
             self.blocks.push(offset);
-            check_refcount_table(&self.image, (self.blocks.len() as u64 * 8).div_ceil(self.image.cluster_size()))?;
+            check_refcount_table(
+                &self.image,
+                (self.blocks.len() as u64 * 8).div_ceil(self.image.geometry.cluster_size()),
+            )?;
         }
         Ok(())
     }
@@ -199,19 +202,19 @@ fn index(value: u64) -> Result<usize> {
 
 /// A refcount block that begins with `counts`, all of which fit in its entries.
 fn refcount_block(image: &NewImage, counts: &[u16]) -> Vec<u8> {
-    let mut block = vec![0; 1 << image.cluster_bits];
-    if image.refcount_order >= 3 {
-        let width = 1_usize << (image.refcount_order - 3);
+    let mut block = vec![0; 1 << image.geometry.cluster_bits];
+    if image.geometry.refcount_order >= 3 {
+        let width = 1_usize << (image.geometry.refcount_order - 3);
         for (slot, count) in block.chunks_exact_mut(width).zip(counts) {
             let bytes = u64::from(*count).to_be_bytes();
             slot.copy_from_slice(&bytes[8 - width..]);
         }
     } else {
-        let per_byte = 8_usize >> image.refcount_order;
+        let per_byte = 8_usize >> image.geometry.refcount_order;
         for (slot, counts) in block.iter_mut().zip(counts.chunks(per_byte)) {
             for (place, count) in counts.iter().enumerate() {
                 let [_, low] = count.to_be_bytes();
-                *slot |= low << (place << image.refcount_order);
+                *slot |= low << (place << image.geometry.refcount_order);
             }
         }
     }

@@ -41,20 +41,23 @@ pub(crate) fn sink(request: SinkRequest<'_>) -> Result<Box<dyn BlockSink>> {
 }
 
 fn refused(option: &str, reason: &str) -> Error {
-    Error::new(ErrorKind::InvalidInput, format!("option {option}: not in an image written from front to back: {reason}"))
-        .with_remedy("write to a file without compression")
+    Error::new(
+        ErrorKind::InvalidInput,
+        format!("option {option}: not in an image written from front to back: {reason}"),
+    )
+    .with_remedy("write to a file without compression")
 }
 
 /// Refuses an offset that breaks the contract of [`BlockSink::append`], and answers its cluster.
 fn checked_cluster(image: &NewImage, offset: u64, next: u64) -> Result<u64> {
-    let cluster = offset / image.cluster_size();
-    if !offset.is_multiple_of(image.cluster_size()) || cluster < next || offset >= image.size {
+    let cluster = offset / image.geometry.cluster_size();
+    if !offset.is_multiple_of(image.geometry.cluster_size()) || cluster < next || offset >= image.size {
         return Err(Error::new(
             ErrorKind::InvalidInput,
             format!(
                 "unit at {offset}: must be a multiple of {}, at least {} and inside the disk of {} bytes",
-                image.cluster_size(),
-                next * image.cluster_size(),
+                image.geometry.cluster_size(),
+                next * image.geometry.cluster_size(),
                 image.size
             ),
         ));
@@ -65,7 +68,7 @@ fn checked_cluster(image: &NewImage, offset: u64, next: u64) -> Result<u64> {
 fn wrong_length(form: Form, length: usize, image: &NewImage) -> Error {
     Error::new(
         ErrorKind::InvalidInput,
-        format!("{form:?} unit of {length} bytes in an image with clusters of {}", image.cluster_size()),
+        format!("{form:?} unit of {length} bytes in an image with clusters of {}", image.geometry.cluster_size()),
     )
 }
 
@@ -143,20 +146,33 @@ struct CompressedSink {
 impl CompressedSink {
     fn new(storage: Arc<dyn Storage>, image: NewImage, level: u32) -> Result<Self> {
         let codec = image.compression;
-        let cluster_size = 1 << image.cluster_bits;
+        let cluster_size = 1 << image.geometry.cluster_bits;
         // Made here so that a wrong level is refused before anything is written.
         let idle = Mutex::new(vec![Encoder::new(codec, level)?]);
         let encoder = Arc::new(ClusterEncoder { codec, level, cluster_size, idle });
-        let l1_clusters = (image.l1_entries() * 8).div_ceil(image.cluster_size());
+        let l1_clusters = (image.l1_entries() * 8).div_ceil(image.geometry.cluster_size());
         // The names in the header are checked now, its values come at the end.
-        header_bytes(&image, TablePlaces { l1_offset: 0, l1_entries: 0, refcount_table_offset: 0, refcount_table_clusters: 0 })?;
+        header_bytes(
+            &image,
+            TablePlaces { l1_offset: 0, l1_entries: 0, refcount_table_offset: 0, refcount_table_clusters: 0 },
+        )?;
         if storage.size() > 0 {
             // A block device: no header of an earlier image may stand before a half-written one.
             storage.write_at(&vec![0; cluster_size.min(usize::try_from(storage.size()).unwrap_or(cluster_size))], 0)?;
         }
         let file = PackedFile::new(Arc::clone(&storage), &image, 1 + l1_clusters)?;
-        let l1_entries = usize::try_from(image.l1_entries()).map_err(|_| Error::new(ErrorKind::TooLarge, "L1 table"))?;
-        Ok(Self { image, storage, encoder, file, l1: vec![0; l1_entries], l2: vec![0; cluster_size], l2_index: None, next: 0 })
+        let l1_entries =
+            usize::try_from(image.l1_entries()).map_err(|_| Error::new(ErrorKind::TooLarge, "L1 table"))?;
+        Ok(Self {
+            image,
+            storage,
+            encoder,
+            file,
+            l1: vec![0; l1_entries],
+            l2: vec![0; cluster_size],
+            l2_index: None,
+            next: 0,
+        })
     }
 
     fn write_l2(&mut self) -> Result<()> {
@@ -170,8 +186,8 @@ impl CompressedSink {
     }
 
     fn set_l2_entry(&mut self, cluster: u64, value: u64, subclusters: u64) {
-        let size = self.image.l2_entry_size();
-        let at = usize::try_from(cluster % self.image.l2_entries() * size).expect("the table is in memory");
+        let size = self.image.geometry.l2_entry_size();
+        let at = usize::try_from(cluster % self.image.geometry.l2_entries() * size).expect("the table is in memory");
         self.l2[at..at + 8].copy_from_slice(&value.to_be_bytes());
         if size == 16 {
             self.l2[at + 8..at + 16].copy_from_slice(&subclusters.to_be_bytes());
@@ -186,19 +202,19 @@ impl BlockSink for CompressedSink {
 
     fn append(&mut self, offset: u64, form: Form, bytes: &[u8]) -> Result<()> {
         let cluster = checked_cluster(&self.image, offset, self.next)?;
-        let table = cluster / self.image.l2_entries();
+        let table = cluster / self.image.geometry.l2_entries();
         if self.l2_index != Some(table) {
             self.write_l2()?;
             self.l2_index = Some(table);
         }
         match form {
-            Form::Plain if bytes.len() as u64 == self.image.cluster_size() => {
+            Form::Plain if bytes.len() as u64 == self.image.geometry.cluster_size() => {
                 let host = self.file.append_cluster(bytes)?;
                 self.set_l2_entry(cluster, host | entry::COPIED, 0xffff_ffff);
             }
-            Form::Encoded if !bytes.is_empty() && (bytes.len() as u64) < self.image.cluster_size() => {
+            Form::Encoded if !bytes.is_empty() && (bytes.len() as u64) < self.image.geometry.cluster_size() => {
                 let host = self.file.append_packed(bytes)?;
-                let value = compressed_entry(self.image.cluster_bits, host, bytes.len() as u64)?;
+                let value = compressed_entry(self.image.geometry.cluster_bits, host, bytes.len() as u64)?;
                 self.set_l2_entry(cluster, value, 0);
             }
             _ => return Err(wrong_length(form, bytes.len(), &self.image)),
@@ -212,11 +228,11 @@ impl BlockSink for CompressedSink {
         let Self { image, storage, file, l1, .. } = *self;
         let (refcount_table_offset, refcount_table_clusters) = file.finish()?;
         let bytes: Vec<u8> = l1.iter().flat_map(|entry| entry.to_be_bytes()).collect();
-        storage.write_at(&bytes, image.cluster_size())?;
+        storage.write_at(&bytes, image.geometry.cluster_size())?;
         storage.flush()?;
 
         let places = TablePlaces {
-            l1_offset: image.cluster_size(),
+            l1_offset: image.geometry.cluster_size(),
             l1_entries: image.l1_entries(),
             refcount_table_offset,
             refcount_table_clusters,
@@ -298,7 +314,7 @@ impl PipeSink {
             pipe: BufWriter::with_capacity(PIPE_BUFFER, pipe),
             position: 0,
             next: 0,
-            scratch: vec![0; 1 << image.cluster_bits],
+            scratch: vec![0; 1 << image.geometry.cluster_bits],
         })
     }
 
@@ -323,12 +339,12 @@ fn broken_pipe(error: std::io::Error) -> Error {
 
 impl BlockSink for PipeSink {
     fn encoder(&self) -> Arc<dyn BlockEncoder> {
-        Arc::new(PlainEncoder { cluster_size: self.image.cluster_size() })
+        Arc::new(PlainEncoder { cluster_size: self.image.geometry.cluster_size() })
     }
 
     fn append(&mut self, offset: u64, form: Form, bytes: &[u8]) -> Result<()> {
         let cluster = checked_cluster(&self.image, offset, self.next)?;
-        if form != Form::Plain || bytes.len() as u64 != self.image.cluster_size() {
+        if form != Form::Plain || bytes.len() as u64 != self.image.geometry.cluster_size() {
             return Err(wrong_length(form, bytes.len(), &self.image));
         }
         let place = self.ahead.data_cluster(cluster).ok_or_else(|| {
