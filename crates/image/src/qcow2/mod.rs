@@ -4,6 +4,9 @@
 
 mod ahead;
 #[expect(dead_code, reason = "the device that opens new images is being written")]
+mod bitmap;
+mod check;
+#[expect(dead_code, reason = "the device that opens new images is being written")]
 mod create;
 mod error;
 mod header_write;
@@ -16,12 +19,22 @@ mod measure;
 mod open;
 mod options;
 mod packed;
+mod refcounts;
+mod references;
+mod snapshot;
 mod stream;
+mod tables;
+mod walk;
 
+#[cfg(test)]
+mod check_tests;
 #[cfg(test)]
 mod new_image_tests;
 #[cfg(test)]
 mod witness;
+
+#[doc(hidden)]
+pub use check::fuzz_check;
 
 use crate::{Format, Match, ProbeWindow};
 
@@ -40,7 +53,7 @@ pub const FORMAT: Format = Format {
     create: None,
     sink: Some(stream::sink),
     measure: Some(measure::measure),
-    check: None,
+    check: Some(check::check),
     resize: None,
 };
 

@@ -155,3 +155,30 @@ pub(crate) fn assert_same_disk(found: &[u8], disk: &[u8], what: &str) {
     let same = &found[..disk.len()] == disk && found[disk.len()..].iter().all(|byte| *byte == 0);
     assert!(same, "{what}: the contents differ");
 }
+
+/// The corpus of real images, unpacked.
+pub(crate) struct Corpus {
+    pub folder: PathBuf,
+    pub manifest: PathBuf,
+}
+
+/// Finds the corpus, and unpacks it into the target folder once. Where it is missing, says so and answers `None`.
+pub(crate) fn corpus() -> Option<Corpus> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2)?;
+    let packed = root.parent()?.join("shared/corpus/visible.tar.zst");
+    if !packed.exists() {
+        eprintln!("SKIPPED: {} is missing, real images were not tested", packed.display());
+        return None;
+    }
+    let folder = root.join("target/corpus");
+    if !folder.exists() {
+        let fresh = root.join(format!("target/corpus.{}", std::process::id()));
+        std::fs::create_dir_all(&fresh).unwrap();
+        must_run("tar", &["--zstd", "-xf", packed.to_str()?, "-C", fresh.to_str()?]);
+        // Another test may have been faster.
+        if std::fs::rename(&fresh, &folder).is_err() {
+            std::fs::remove_dir_all(&fresh).unwrap();
+        }
+    }
+    Some(Corpus { folder, manifest: packed.with_file_name("MANIFEST.tsv") })
+}
