@@ -16,6 +16,7 @@ use transload_block::{BlockRead, Error, ErrorKind, Result, Storage};
 use super::layout::{entry, incompatible};
 use super::open::ParsedHeader;
 use super::refcounts::{known_zero, write_anew};
+use super::references::References;
 use super::walk::{L2Reference, Walk, read_numbers, walk};
 use crate::{CheckReport, CheckRequest, Finding, FindingKind};
 
@@ -40,6 +41,20 @@ pub(crate) fn rebuild_refcounts(storage: &dyn Storage, header: &ParsedHeader) ->
         None => Ok(()),
         Some(finding) => Err(Error::new(ErrorKind::Corrupt, finding.message.clone())),
     }
+}
+
+/// Counts the references to all clusters but those of the refcount structures, for writing these anew.
+///
+/// # Errors
+/// `Corrupt` when something is wrong that may hide references.
+pub(crate) fn walk_for_counts(file: &dyn BlockRead, header: &ParsedHeader) -> Result<References> {
+    let mut report = CheckReport::default();
+    let mut walked = walk(file, header, &mut report)?;
+    if let Some(finding) = report.findings.first() {
+        return Err(Error::new(ErrorKind::Corrupt, finding.message.clone()));
+    }
+    walked.forget_refcount_structures(header)?;
+    Ok(walked.references)
 }
 
 /// Checks `file`; `storage` is the same file, when it is to be mended.
@@ -176,12 +191,7 @@ impl Checker<'_> {
 
     fn write_anew(&mut self) -> Result<()> {
         let Some(storage) = self.storage else { return Ok(()) };
-        let cluster_size = self.header.geometry.cluster_size();
-        let table = self.header.refcount_table;
-        self.walked.references.remove_table(table.offset, table.entries * 8)?;
-        for block in &self.walked.blocks {
-            self.walked.references.remove_table(*block, cluster_size)?;
-        }
+        self.walked.forget_refcount_structures(self.header)?;
         write_anew(storage, self.header, &self.walked.references)?;
         // What was wrong with the old blocks went with them.
         self.report.corruptions_fixed += self.walked.unusable_blocks;

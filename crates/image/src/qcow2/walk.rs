@@ -50,6 +50,18 @@ pub(crate) struct Walk {
     pub incomplete: bool,
 }
 
+impl Walk {
+    /// Takes back the references to the refcount table and its blocks.
+    pub(crate) fn forget_refcount_structures(&mut self, header: &ParsedHeader) -> Result<()> {
+        let table = header.refcount_table;
+        self.references.remove_table(table.offset, table.entries * 8)?;
+        for block in self.blocks.drain(..) {
+            self.references.remove_table(block, header.geometry.cluster_size())?;
+        }
+        Ok(())
+    }
+}
+
 /// Walks all structures of `file` and adds what is wrong with them to `report`.
 ///
 /// # Errors
