@@ -64,6 +64,8 @@ pub(crate) enum Qcow2Error {
     BackingName { offset: u64, length: u32 },
     #[error("an external data file is needed and the image does not name it")]
     DataFileUnnamed,
+    #[error("external data file '{0}': no references are allowed")]
+    DataFileDenied(String),
     #[error("external data file and backing file exclude each other when the data file is raw")]
     RawDataFileWithBacking,
     #[error("L1 entry {index}: {entry:#018x} has reserved bits set")]
@@ -90,18 +92,22 @@ pub(crate) enum Qcow2Error {
     DataOverMetadata { host: u64, structure: &'static str },
     #[error("the image is marked as corrupt and may only be read")]
     MarkedCorrupt,
+    #[error("the image was not closed: its refcounts must be rebuilt before it is written")]
+    Dirty,
 }
 
 impl Qcow2Error {
     /// The kind that callers match on.
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
+            Self::DataFileDenied(_) => ErrorKind::Denied,
             Self::Magic { .. } => ErrorKind::NotThisFormat,
             Self::Version(_)
             | Self::CryptMethod(_)
             | Self::Encrypted(_)
             | Self::CompressionType(_)
             | Self::Incompatible(_)
+            | Self::Dirty
             | Self::DataFileUnnamed => ErrorKind::Unsupported,
             Self::TableTooLarge { .. } | Self::TooManySnapshots(_) | Self::SnapshotTableTooLarge { .. } => {
                 ErrorKind::TooLarge
@@ -116,7 +122,9 @@ impl From<Qcow2Error> for Error {
     fn from(error: Qcow2Error) -> Self {
         let out = Self::new(error.kind(), error.to_string());
         match error {
-            Qcow2Error::MarkedCorrupt => out.with_remedy("mend the image with `transload check --repair`"),
+            Qcow2Error::MarkedCorrupt | Qcow2Error::Dirty => {
+                out.with_remedy("mend the image with `transload check --repair`")
+            }
             Qcow2Error::Encrypted(_) => out.with_remedy("decrypt the image with the tool that made it"),
             _ => out,
         }

@@ -2,13 +2,19 @@
 //!
 //! Specification: the QEMU project's `docs/interop/qcow2.rst`; the bytes and our rules are in `docs/formats/qcow2.md`.
 
+mod allocate;
+mod device;
 mod error;
-#[expect(dead_code, reason = "the driver is being written")]
+mod flush;
+mod layer;
 pub(crate) mod layout;
-#[expect(dead_code, reason = "the driver is being written")]
 mod map;
-#[expect(dead_code, reason = "the driver is being written")]
 mod open;
+mod read;
+mod snapshot;
+mod tables;
+mod write;
+mod zero;
 
 use crate::{Format, Match, ProbeWindow};
 
@@ -19,10 +25,10 @@ pub const FORMAT: Format = Format {
     title: "qcow2",
     extensions: &["qcow2"],
     variants: &[],
-    open_options: &[],
+    open_options: layer::OPEN_OPTIONS,
     create_options: &[],
     probe,
-    open: None,
+    open: Some(layer::open),
     stream: None,
     create: None,
     sink: None,
