@@ -28,6 +28,7 @@ pub const FORMAT: Format = Format {
     open_options: layer::OPEN_OPTIONS,
     create_options: &[],
     probe,
+    describe: Some(layer::describe),
     open: Some(layer::open),
     stream: None,
     create: None,
