@@ -64,8 +64,6 @@ pub(crate) enum Qcow2Error {
     BackingName { offset: u64, length: u32 },
     #[error("an external data file is needed and the image does not name it")]
     DataFileUnnamed,
-    #[error("external data file '{0}': no references are allowed")]
-    DataFileDenied(String),
     #[error("external data file and backing file exclude each other when the data file is raw")]
     RawDataFileWithBacking,
     #[error("L1 entry {index}: {entry:#018x} has reserved bits set")]
@@ -100,7 +98,6 @@ impl Qcow2Error {
     /// The kind that callers match on.
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
-            Self::DataFileDenied(_) => ErrorKind::Denied,
             Self::Magic { .. } => ErrorKind::NotThisFormat,
             Self::Version(_)
             | Self::CryptMethod(_)

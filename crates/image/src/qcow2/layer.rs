@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use transload_block::{BlockLimits, BlockRead, Capabilities, Error, ErrorKind, Extent, Result, Storage};
+use transload_block::{BlockRead, Error, ErrorKind, Result, Storage};
 
 use super::device::{Files, Qcow2};
 use super::error::Qcow2Error;
@@ -20,17 +20,28 @@ pub(crate) const OPEN_OPTIONS: &[OptionSpec] = &[OptionSpec {
     help: "read the disk as it was at this internal snapshot, by id or name",
 }];
 
-/// Opens one layer.
-///
-/// An encrypted image opens for its `info`, with a device that refuses every request. So does, for reading, an image with
-/// an external data file when the gate denies all references: `info` opens none.
+/// Says what the image says of itself. Nothing that it names is opened, and nothing but the header and the snapshot table
+/// is read.
 ///
 /// # Errors
-/// What the header breaks; `InvalidInput` for an unknown snapshot, or one opened for writing; for writing also what
-/// [`Qcow2::open_for_writing`] says; what the gate answers.
+/// What the header or the snapshot table breaks.
+pub(crate) fn describe(source: &Source) -> Result<ImageInfo> {
+    let header = ParsedHeader::read(&**source.bytes())?;
+    let snapshots = snapshot::read_table(&**source.bytes(), &header)?;
+    Ok(info(source, &header, &snapshots))
+}
+
+/// Opens one layer.
+///
+/// # Errors
+/// What the header breaks; `Unsupported` when payload is encrypted; `InvalidInput` for an unknown snapshot, or one opened
+/// for writing; for writing also what [`Qcow2::open_for_writing`] says; what the gate answers for the data file.
 pub(crate) fn open(request: OpenRequest<'_>) -> Result<Layer> {
     let OpenRequest { source, gate, options, access, cache_bytes } = request;
     let header = ParsedHeader::read(&**source.bytes())?;
+    if let Some(method) = header.crypt.name() {
+        return Err(Qcow2Error::Encrypted(method).into());
+    }
     let snapshots = snapshot::read_table(&**source.bytes(), &header)?;
     let info = info(&source, &header, &snapshots);
     let parent = header.backing_file.clone().map(|name| ParentReference {
@@ -42,7 +53,7 @@ pub(crate) fn open(request: OpenRequest<'_>) -> Result<Layer> {
         Access::ReadOnly => {
             let wanted = options.text("snapshot");
             let chosen = wanted.map(|wanted| snapshot::find(&snapshots, wanted)).transpose()?;
-            (open_to_read(&source, gate, header, chosen, cache_bytes)?, None)
+            (Arc::new(open_to_read(&source, gate, header, chosen, cache_bytes)?), None)
         }
         Access::ReadWrite => {
             if options.text("snapshot").is_some() {
@@ -61,23 +72,15 @@ fn open_to_read(
     header: ParsedHeader,
     chosen: Option<&Snapshot>,
     cache_bytes: usize,
-) -> Result<Arc<dyn BlockRead>> {
+) -> Result<Qcow2> {
     let file = Arc::clone(source.bytes());
     let view = chosen.map(|snapshot| snapshot.view(&*file, &header)).transpose()?;
-    let size = view.map_or(header.size, |(_, size)| size);
-    if let Some(method) = header.crypt.name() {
-        return Ok(Arc::new(Sealed { size, reason: Qcow2Error::Encrypted(method) }));
-    }
-    let name = data_file_name(&header)?;
-    if let Some(name) = name.filter(|_| *gate == ReferenceGate::Deny) {
-        return Ok(Arc::new(Sealed { size, reason: Qcow2Error::DataFileDenied(name.to_owned()) }));
-    }
-    let data_file = name
+    let data_file = data_file_name(&header)?
         .map(|name| gate.open(source, name, Access::ReadOnly))
         .transpose()
         .map_err(|error| error.context("external data file"))?
         .map(|opened| Arc::clone(opened.bytes()));
-    Ok(Arc::new(Qcow2::open(header, Files { file, data_file }, view, cache_bytes)))
+    Ok(Qcow2::open(header, Files { file, data_file }, view, cache_bytes))
 }
 
 fn open_to_write(
@@ -141,39 +144,4 @@ fn info(source: &Source, header: &ParsedHeader, snapshots: &[Snapshot]) -> Image
         info.warnings.push("the image is marked as corrupt".to_owned());
     }
     info
-}
-
-/// A disk whose size is known and whose bytes are not to be had, with the reason.
-#[derive(Debug)]
-struct Sealed {
-    size: u64,
-    reason: Qcow2Error,
-}
-
-impl Sealed {
-    fn refuse<T>(&self) -> Result<T> {
-        Err(self.reason.clone().into())
-    }
-}
-
-impl BlockRead for Sealed {
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn limits(&self) -> BlockLimits {
-        BlockLimits::NONE
-    }
-
-    fn read_at(&self, _buf: &mut [u8], _offset: u64) -> Result<()> {
-        self.refuse()
-    }
-
-    fn block_status(&self, _range: std::ops::Range<u64>) -> Result<Extent> {
-        self.refuse()
-    }
-
-    fn capabilities(&self) -> Capabilities<'_> {
-        Capabilities::none()
-    }
 }
