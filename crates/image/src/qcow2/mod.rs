@@ -2,19 +2,34 @@
 //!
 //! Specification: the QEMU project's `docs/interop/qcow2.rst`; the bytes and our rules are in `docs/formats/qcow2.md`.
 
+mod ahead;
 mod allocate;
+mod create;
 mod device;
 mod error;
 mod flush;
+mod header_write;
 mod layer;
+#[expect(dead_code, reason = "the driver is being written")]
 pub(crate) mod layout;
 mod map;
+mod measure;
 mod open;
+mod options;
+mod packed;
 mod read;
 mod snapshot;
+mod stream;
 mod tables;
 mod write;
 mod zero;
+
+#[cfg(test)]
+mod new_image_tests;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod witness;
 
 use crate::{Format, Match, ProbeWindow};
 
@@ -26,14 +41,14 @@ pub const FORMAT: Format = Format {
     extensions: &["qcow2"],
     variants: &[],
     open_options: layer::OPEN_OPTIONS,
-    create_options: &[],
+    create_options: options::CREATE_OPTIONS,
     probe,
     describe: Some(layer::describe),
     open: Some(layer::open),
     stream: None,
-    create: None,
-    sink: None,
-    measure: None,
+    create: Some(create::create),
+    sink: Some(stream::sink),
+    measure: Some(measure::measure),
     check: None,
     resize: None,
 };
