@@ -154,3 +154,26 @@ pub fn check_range(offset: u64, length: u64, size: u64) -> Result<u64> {
         )),
     }
 }
+
+/// Checks a range that may be empty, as [`BlockWrite::write_zeroes_at`] is given, and returns its length.
+///
+/// # Errors
+/// `OutOfRange` when it is reversed or reaches behind a device of `size` bytes.
+pub fn check_span(range: &Range<u64>, size: u64) -> Result<u64> {
+    let length = range.end.checked_sub(range.start).ok_or_else(|| {
+        Error::new(ErrorKind::OutOfRange, format!("the range {}..{} is reversed", range.start, range.end))
+    })?;
+    check_range(range.start, length, size)?;
+    Ok(length)
+}
+
+/// Checks a range that must hold a byte, as [`BlockRead::block_status`] is given, and returns its length.
+///
+/// # Errors
+/// `OutOfRange` when it is empty, reversed, or reaches behind a device of `size` bytes.
+pub fn check_extent(range: &Range<u64>, size: u64) -> Result<u64> {
+    match check_span(range, size)? {
+        0 => Err(Error::new(ErrorKind::OutOfRange, format!("the range {}..{} is empty", range.start, range.end))),
+        length => Ok(length),
+    }
+}

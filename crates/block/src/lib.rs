@@ -23,14 +23,18 @@ mod contract;
 mod error;
 mod file;
 mod memory;
+mod positioned;
 mod storage;
 mod stream;
 
 pub use capability::{Capabilities, Codec, EncodedRead, EncodedUnit, HostExtent, HostExtents, HostLocation, Reserve};
 pub use chain::Chain;
-pub use contract::{BlockLimits, BlockRead, BlockStatus, BlockWrite, Extent, ZeroMode, check_range};
+pub use contract::{
+    BlockLimits, BlockRead, BlockStatus, BlockWrite, Extent, ZeroMode, check_extent, check_range, check_span,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use file::FileBlock;
 pub use memory::Memory;
+pub use positioned::{PositionedIo, read_full_at, write_full_at};
 pub use storage::Storage;
 pub use stream::{BlockEncoder, BlockSink, BlockStream, Form, Payload, StreamUnit};

@@ -4,12 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
-use transload_block::{BlockRead, ErrorKind, FileBlock, Memory, Result, Storage};
+use transload_block::{FileBlock, Memory, Result, Storage};
 
 use super::check::{check, fuzz_check, rebuild_refcounts};
 use super::layout::{entry, incompatible};
 use super::open::ParsedHeader;
-use super::witness::{Scratch, assert_same_disk, assert_sound, mixed_disk, must_run, noise, qemu_check, qemu_read};
+use super::witness::{
+    Failing, Scratch, assert_same_disk, assert_sound, mixed_disk, must_run, noise, qemu_check, qemu_read,
+};
 use crate::{CheckReport, CheckRequest, ReferenceGate, Source};
 
 fn check_source(source: Source, repair: bool) -> Result<CheckReport> {
@@ -348,7 +350,7 @@ fn a_repair_may_break_off_anywhere() {
         let mut patient = Patient::new(sound.clone());
         damage(&mut patient);
         for writes in 0..20 {
-            let storage = Arc::new(Failing { inner: Memory::from(patient.bytes.clone()), left: writes.into() });
+            let storage = Arc::new(Failing::after(writes, patient.bytes.clone()));
             let first = check_source(Source::writable(Arc::clone(&storage) as Arc<dyn Storage>), true);
             let path = scratch.path("broken-off.qcow2");
             std::fs::write(&path, storage.inner.to_vec()).unwrap();
@@ -363,56 +365,6 @@ fn a_repair_may_break_off_anywhere() {
                 break;
             }
         }
-    }
-}
-
-/// Storage that fails after some writes.
-#[derive(Debug)]
-struct Failing {
-    inner: Memory,
-    left: std::sync::atomic::AtomicUsize,
-}
-
-impl BlockRead for Failing {
-    fn size(&self) -> u64 {
-        self.inner.size()
-    }
-    fn limits(&self) -> transload_block::BlockLimits {
-        self.inner.limits()
-    }
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        self.inner.read_at(buf, offset)
-    }
-    fn block_status(&self, range: std::ops::Range<u64>) -> Result<transload_block::Extent> {
-        self.inner.block_status(range)
-    }
-    fn capabilities(&self) -> transload_block::Capabilities<'_> {
-        self.inner.capabilities()
-    }
-}
-
-impl transload_block::BlockWrite for Failing {
-    fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
-        use std::sync::atomic::Ordering::SeqCst;
-        if self.left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_err() {
-            return Err(transload_block::Error::new(ErrorKind::Io, "no more writes"));
-        }
-        self.inner.write_at(buf, offset)
-    }
-    fn write_zeroes_at(&self, range: std::ops::Range<u64>, mode: transload_block::ZeroMode) -> Result<()> {
-        self.inner.write_zeroes_at(range, mode)
-    }
-    fn flush(&self) -> Result<()> {
-        Ok(())
-    }
-}
-
-impl Storage for Failing {
-    fn set_size(&self, size: u64) -> Result<()> {
-        self.inner.set_size(size)
-    }
-    fn allocate(&self, range: std::ops::Range<u64>) -> Result<()> {
-        self.inner.allocate(range)
     }
 }
 

@@ -3,33 +3,40 @@
 //! Specification: the QEMU project's `docs/interop/qcow2.rst`; the bytes and our rules are in `docs/formats/qcow2.md`.
 
 mod ahead;
-#[expect(dead_code, reason = "the device that opens new images is being written")]
+mod allocate;
 mod bitmap;
 mod check;
-#[expect(dead_code, reason = "the device that opens new images is being written")]
 mod create;
+mod device;
 mod error;
+mod flush;
 mod header_write;
-#[expect(dead_code, reason = "the driver is being written")]
+mod layer;
 pub(crate) mod layout;
-#[expect(dead_code, reason = "the driver is being written")]
 mod map;
 mod measure;
-#[expect(dead_code, reason = "the driver is being written")]
 mod open;
 mod options;
 mod packed;
+mod read;
 mod refcounts;
 mod references;
+mod resize;
 mod snapshot;
 mod stream;
 mod tables;
 mod walk;
+mod write;
+mod zero;
 
 #[cfg(test)]
 mod check_tests;
 #[cfg(test)]
 mod new_image_tests;
+#[cfg(test)]
+mod resize_tests;
+#[cfg(test)]
+mod tests;
 #[cfg(test)]
 mod witness;
 
@@ -45,16 +52,17 @@ pub const FORMAT: Format = Format {
     title: "qcow2",
     extensions: &["qcow2"],
     variants: &[],
-    open_options: &[],
+    open_options: layer::OPEN_OPTIONS,
     create_options: options::CREATE_OPTIONS,
     probe,
-    open: None,
+    describe: Some(layer::describe),
+    open: Some(layer::open),
     stream: None,
-    create: None,
+    create: Some(create::create),
     sink: Some(stream::sink),
     measure: Some(measure::measure),
     check: Some(check::check),
-    resize: None,
+    resize: Some(resize::resize),
 };
 
 /// The magic and a version above 1: version 1 is the older format called qcow.

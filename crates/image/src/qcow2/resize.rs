@@ -71,7 +71,7 @@ fn resize_image(request: &ResizeRequest<'_>) -> Result<()> {
         // Holes that a backing file shows through need nothing: they are cut off, and growing again covers them.
         zero(storage, data_file.clone(), size..header.size, false)?;
         let header = ParsedHeader::read(&**storage)?;
-        write_size(&**storage, &header, size, header.l1)?;
+        write_size(&**storage, size, header.l1)?;
         match data_file {
             Some(data_file) if header.data_file_raw() => data_file.set_size(size),
             _ => cut_free_clusters(&**storage, &header),
@@ -154,14 +154,14 @@ fn grow(storage: &dyn Storage, header: &ParsedHeader, size: u64) -> Result<()> {
     let geometry = header.geometry;
     let (old, needed) = (header.l1, geometry.l1_entries(size));
     if needed <= old.entries {
-        return write_size(storage, header, size, old);
+        return write_size(storage, size, old);
     }
     let room = geometry.round_up(old.entries * 8);
     if needed * 8 <= room {
         let start = old.offset + old.entries * 8;
         extend_to(storage, old.offset + room)?;
         storage.write_at(&vec![0; index(needed * 8 - old.entries * 8)], start)?;
-        return write_size(storage, header, size, TableLocation { entries: needed, ..old });
+        return write_size(storage, size, TableLocation { entries: needed, ..old });
     }
     let new = TableLocation { offset: geometry.round_up(storage.size()), entries: needed };
     let end = new.offset + geometry.round_up(needed * 8);
@@ -177,7 +177,7 @@ fn grow(storage: &dyn Storage, header: &ParsedHeader, size: u64) -> Result<()> {
     extend_to(storage, end)?;
     storage.write_at(&table, new.offset)?;
     let header = ParsedHeader::read(storage)?;
-    write_size(storage, &header, size, new)?;
+    write_size(storage, size, new)?;
 
     let mut counts = StoredCounts::read(storage, &header)?;
     let freed = old.offset / geometry.cluster_size()..(old.offset + room) / geometry.cluster_size();
@@ -187,11 +187,12 @@ fn grow(storage: &dyn Storage, header: &ParsedHeader, size: u64) -> Result<()> {
 }
 
 /// Lets the header say `size` and `l1`, in one write.
-fn write_size(storage: &dyn Storage, header: &ParsedHeader, size: u64, l1: TableLocation) -> Result<()> {
+fn write_size(storage: &dyn Storage, size: u64, l1: TableLocation) -> Result<()> {
     storage.flush()?;
     let entries = u32::try_from(l1.entries).expect("bounded by the L1 table's limit");
     let mut fields = size.to_be_bytes().to_vec();
-    fields.extend_from_slice(&header.crypt.method().to_be_bytes());
+    // The encryption method: none, or the image would have been refused.
+    fields.extend_from_slice(&[0; 4]);
     fields.extend_from_slice(&entries.to_be_bytes());
     fields.extend_from_slice(&l1.offset.to_be_bytes());
     storage.write_at(&fields, HEADER_SIZE)?;

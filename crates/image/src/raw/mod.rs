@@ -1,5 +1,7 @@
 //! Raw: the guest's bytes and nothing else.
 
+mod open;
+
 use crate::{Format, Match, ProbeWindow, Variant};
 
 /// The row of raw in the table of formats.
@@ -19,7 +21,8 @@ pub const FORMAT: Format = Format {
     open_options: &[],
     create_options: &[],
     probe,
-    open: None,
+    describe: None,
+    open: Some(open::open),
     stream: None,
     create: None,
     sink: None,
