@@ -24,6 +24,7 @@ use crate::{CheckReport, CheckRequest, Finding, FindingKind};
 const HEADER_INCOMPATIBLE: u64 = 72;
 
 /// Checks an image, and mends it if asked; the row's `check`.
+#[expect(clippy::needless_pass_by_value, reason = "the row of the format gives its requests away")]
 pub(crate) fn check(request: CheckRequest<'_>) -> Result<CheckReport> {
     let named = |error: Error| error.context(request.source.display_name());
     let storage = if request.repair { Some(request.source.storage()?) } else { None };

@@ -231,7 +231,7 @@ const DAMAGES: &[Damage] = &[
         Outcome::Stays,
     ),
     ("L2 table behind the file", |image| image.set(image.l1(), 1 << 40 | entry::COPIED), Outcome::Stays),
-    ("L2 table not aligned", |image| image.set(image.l1(), image.l2() + 512 | entry::COPIED), Outcome::Stays),
+    ("L2 table not aligned", |image| image.set(image.l1(), (image.l2() + 512) | entry::COPIED), Outcome::Stays),
     ("L1 entry with reserved bits", |image| image.set(image.l1(), image.get(image.l1()) | 1), Outcome::Stays),
     (
         "L2 entry with reserved bits",

@@ -33,6 +33,7 @@ const HEADER_SIZE: u64 = 24;
 const CACHE_BYTES: usize = 8 << 20;
 
 /// Changes the virtual size; the row's `resize`. It is rounded up to 512 bytes, as for a new image.
+#[expect(clippy::needless_pass_by_value, reason = "the row of the format gives its requests away")]
 pub(crate) fn resize(request: ResizeRequest<'_>) -> Result<()> {
     let name = request.source.display_name();
     resize_image(&request).map_err(|error| error.context(name))
