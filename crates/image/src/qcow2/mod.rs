@@ -11,6 +11,7 @@ mod device;
 mod error;
 mod flush;
 mod header_write;
+mod holes;
 mod layer;
 pub(crate) mod layout;
 mod map;
