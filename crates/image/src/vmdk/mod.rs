@@ -1,14 +1,24 @@
 //! VMDK.
 
+mod cache;
+pub(crate) mod cowd;
 pub(crate) mod descriptor;
+mod directory;
 pub(crate) mod error;
 pub(crate) mod extent_line;
+mod extents;
 pub(crate) mod header;
-#[expect(dead_code, reason = "the driver is being written")]
+mod hosted;
 pub(crate) mod layout;
+mod map;
+mod open;
+mod probe;
+mod read;
+mod sesparse;
+mod sparse;
 pub(crate) mod text;
 
-use crate::{Format, Match, ProbeWindow};
+use crate::Format;
 
 /// The row of VMDK in the table of formats.
 pub const FORMAT: Format = Format {
@@ -19,9 +29,9 @@ pub const FORMAT: Format = Format {
     variants: &[],
     open_options: &[],
     create_options: &[],
-    probe,
-    describe: None,
-    open: None,
+    probe: probe::probe,
+    describe: Some(open::describe),
+    open: Some(open::open),
     stream: None,
     create: None,
     sink: None,
@@ -29,7 +39,3 @@ pub const FORMAT: Format = Format {
     check: None,
     resize: None,
 };
-
-fn probe(_window: &ProbeWindow<'_>) -> Match {
-    Match::No
-}
