@@ -16,6 +16,7 @@ mod probe;
 mod read;
 mod sesparse;
 mod sparse;
+mod stream;
 pub(crate) mod text;
 
 use crate::Format;
@@ -32,7 +33,7 @@ pub const FORMAT: Format = Format {
     probe: probe::probe,
     describe: Some(open::describe),
     open: Some(open::open),
-    stream: None,
+    stream: Some(stream::stream),
     create: None,
     sink: None,
     measure: None,
