@@ -12,6 +12,7 @@ pub(crate) mod create;
 mod deflate_end;
 mod describe;
 mod grain_encoder;
+pub(crate) mod measure;
 pub(crate) mod options;
 mod sequential;
 pub(crate) mod sink;
@@ -34,7 +35,7 @@ pub const FORMAT: Format = Format {
     stream: None,
     create: Some(create::create),
     sink: Some(sink::sink),
-    measure: None,
+    measure: Some(measure::measure),
     check: None,
     resize: None,
 };
