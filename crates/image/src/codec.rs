@@ -139,3 +139,9 @@ impl Encoder {
         Ok(written.is_some())
     }
 }
+
+/// The Adler-32 of `bytes`: the checksum at the end of a zlib stream (RFC 1950).
+#[must_use]
+pub fn adler32(bytes: &[u8]) -> u32 {
+    libdeflater::adler32(bytes)
+}

@@ -10,8 +10,9 @@
 //! tells the whole of a disk from its first two gigabytes.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use transload_block::{Error, ErrorKind, Result};
+use transload_block::{BlockRead, Error, Result};
 
 use super::descriptor::{CID_NONE, Descriptor, ParentId, ParentLink};
 use super::error::Fault;
@@ -21,7 +22,8 @@ use super::hosted::{self, Hosted};
 use super::layout::{DESCRIPTOR_MAX, SECTOR};
 use super::probe::{Front, front};
 use super::read::VmdkDevice;
-use crate::{Access, ContentId, ExtentInfo, ImageInfo, Layer, OpenRequest, ParentReference, Source};
+use super::write::open_for_writing;
+use crate::{Access, ContentId, ExtentInfo, ImageInfo, ImageWrite, Layer, OpenRequest, ParentReference, Source};
 
 /// How much of a file is looked at to say what it is.
 const HEAD: u64 = 64 << 10;
@@ -39,10 +41,6 @@ pub(crate) struct Image {
 /// Opens a layer.
 pub(super) fn open(request: OpenRequest<'_>) -> Result<Layer> {
     let OpenRequest { source, gate, access, cache_bytes, .. } = request;
-    if access == Access::ReadWrite {
-        return Err(Error::new(ErrorKind::Unsupported, "VMDK: writing into an existing image")
-            .with_remedy("convert it to a new image"));
-    }
     let image = Image::read(&source)?;
     let Extents { parts, info: found } = extents::open(&image, &source, gate, cache_bytes)?;
     let mut info = image.info(&source)?;
@@ -52,12 +50,19 @@ pub(super) fn open(request: OpenRequest<'_>) -> Result<Layer> {
     info.cluster_size = found.grain_bytes;
     info.compression = found.compressed.then(|| "zlib".to_owned());
     info.warnings.extend(found.warnings);
-    let device = VmdkDevice::new(parts);
+    let writer = match access {
+        Access::ReadWrite => Some(open_for_writing(&image, &source, gate, cache_bytes)?),
+        Access::ReadOnly => None,
+    };
+    let device: Arc<dyn BlockRead> = match &writer {
+        Some(writer) => Arc::clone(writer) as Arc<dyn BlockRead>,
+        None => Arc::new(VmdkDevice::new(parts)),
+    };
     Ok(Layer {
         format: &super::FORMAT,
         source,
-        device: std::sync::Arc::new(device),
-        writer: None,
+        device,
+        writer: writer.map(|writer| writer as Arc<dyn ImageWrite>),
         info,
         parent: image.descriptor.parent()?.map(parent_reference),
         content_ids: image.content_ids(),
