@@ -8,6 +8,7 @@ mod create;
 mod device;
 mod error;
 mod flush;
+mod fuzz;
 mod header_write;
 mod layer;
 #[expect(dead_code, reason = "the driver is being written")]
@@ -30,6 +31,9 @@ mod new_image_tests;
 mod tests;
 #[cfg(test)]
 mod witness;
+
+#[doc(hidden)]
+pub use fuzz::fuzz_open;
 
 use crate::{Format, Match, ProbeWindow};
 
