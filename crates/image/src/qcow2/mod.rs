@@ -1,6 +1,7 @@
 //! qcow2: QEMU's copy-on-write image, versions 2 and 3.
 //!
-//! Specification: the QEMU project's `docs/interop/qcow2.rst`; the bytes and our rules are in `docs/formats/qcow2.md`.
+//! Specification: the QEMU project's `docs/interop/qcow2.rst`; the bytes and our rules are in `docs/formats/qcow2.md`
+//! and `docs/formats/qcow2-writing.md`.
 
 mod ahead;
 mod allocate;
@@ -10,6 +11,7 @@ mod create;
 mod device;
 mod error;
 mod flush;
+mod fuzz;
 mod header_write;
 mod holes;
 mod layer;
@@ -43,6 +45,8 @@ mod witness;
 
 #[doc(hidden)]
 pub use check::fuzz_check;
+#[doc(hidden)]
+pub use fuzz::fuzz_open;
 
 use crate::{Format, Match, ProbeWindow, Variant};
 
