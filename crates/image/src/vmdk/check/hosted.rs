@@ -110,7 +110,9 @@ impl Check<'_, '_> {
 
     fn compare(&mut self, index: u64, first: &Copy, second: &Copy, rgd: u64) -> Result<()> {
         let same = match (first, second) {
-            (Copy::Table { entries: one, .. }, Copy::Table { entries: other, .. }) => one == other,
+            (Copy::Table { entries: one, .. }, Copy::Table { entries: other, .. }) => {
+                one == other || (one.iter().chain(other).all(|entry| *entry == 0))
+            }
             (Copy::Absent, Copy::Absent) => true,
             _ => false,
         };
@@ -156,7 +158,8 @@ impl Check<'_, '_> {
     /// Makes the copy `to`, which `directory` leads to, equal to `from`. Answers whether it could.
     fn restore(&mut self, index: u64, from: &Copy, to: &Copy, directory: u64) -> Result<bool> {
         let (Some(storage), Copy::Table { entries, .. }) = (self.storage, from) else { return Ok(false) };
-        let bytes: Vec<u8> = entries.iter().flat_map(|entry| entry.to_le_bytes()).collect();
+        let mut bytes: Vec<u8> = entries.iter().flat_map(|entry| entry.to_le_bytes()).collect();
+        bytes.resize(usize::try_from(self.header.gt_bytes()).unwrap_or(0), 0);
         if let Copy::Table { place, .. } = to {
             self.hole = 0..0;
             storage.write_at(&bytes, *place)?;
@@ -211,7 +214,7 @@ impl Check<'_, '_> {
         Ok(part.bytes[from..].first_chunk::<4>().map(|word| u32::from_le_bytes(*word)))
     }
 
-    /// The entries of the table at byte `place`.
+    /// The entries of the table at byte `place`; none for a table that is a hole of the file.
     fn entries_at(&mut self, place: u64) -> Result<Vec<u32>> {
         let end = place + self.header.gt_bytes();
         let inside = |hole: &Range<u64>| hole.start <= place && end <= hole.end;
@@ -222,7 +225,7 @@ impl Check<'_, '_> {
             }
         }
         if inside(&self.hole) {
-            return Ok(vec![0; usize::try_from(self.header.gtes_per_gt).unwrap_or(0)]);
+            return Ok(Vec::new());
         }
         let mut bytes = vec![0; usize::try_from(self.header.gt_bytes()).unwrap_or(0)];
         self.file.read_at(&mut bytes, place)?;
