@@ -130,6 +130,27 @@ pub struct BlockLimits {
 impl BlockLimits {
     /// Any request is as good as any other: memory.
     pub const NONE: Self = Self { alignment: 1, preferred: 1 << 20, granularity: 1 };
+
+    /// The limits of a device whose status also changes at `offset`: a border between two others, or the place where
+    /// this one begins in another.
+    #[must_use]
+    pub const fn shifted(self, offset: u64) -> Self {
+        // 0 and the multiples of 2^32 are on every grid that 32 bits can name.
+        match offset.trailing_zeros() {
+            shift @ 0..32 if 1 << shift < self.granularity => Self { granularity: 1 << shift, ..self },
+            _ => self,
+        }
+    }
+
+    /// The limits of a device that is made of two: requests that suit both, and the finer of the two grids of status.
+    #[must_use]
+    pub fn joined(self, other: Self) -> Self {
+        Self {
+            alignment: self.alignment.max(other.alignment),
+            preferred: self.preferred.max(other.preferred).max(self.alignment.max(other.alignment)),
+            granularity: self.granularity.min(other.granularity),
+        }
+    }
 }
 
 /// How to make a range read as zeroes.

@@ -3,6 +3,9 @@
 //! Every call takes a whole cluster or grain and gives a whole one. Bounds are the caller's: a decoder fills exactly the
 //! buffer it is given, never more, and says when a stream holds less or more than that.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 
 use libdeflater::{CompressionLvl, Compressor, DecompressionError, Decompressor};

@@ -6,13 +6,38 @@ use std::sync::Arc;
 
 use transload_block::{BlockSink, BlockStream, Extent, Result};
 
+use crate::known;
 use crate::{
     Access, CheckReport, IdSource, ImageInfo, ImageWrite, Layer, Match, OptionSpec, OptionValues, ProbeWindow,
     ReferenceGate, Source, TargetFiles,
 };
 
 /// Every format that is known by name, in the order in which they are probed; raw comes last, being what is left.
-pub static FORMATS: &[&Format] = &[&crate::qcow2::FORMAT, &crate::vmdk::FORMAT, &crate::raw::FORMAT];
+pub static FORMATS: &[&Format] = &[
+    &crate::qcow2::FORMAT,
+    &crate::vmdk::FORMAT,
+    &known::vhd::FORMAT,
+    &known::vhdx::FORMAT,
+    &known::vdi::FORMAT,
+    &known::qcow::FORMAT,
+    &known::qed::FORMAT,
+    &known::parallels::FORMAT,
+    &known::dmg::FORMAT,
+    &known::dmg::SPARSE,
+    &known::bochs::FORMAT,
+    &known::cloop::FORMAT,
+    &known::iso::FORMAT,
+    &known::ova::FORMAT,
+    &known::luks::FORMAT,
+    &known::ewf::FORMAT,
+    &known::compressed::GZIP,
+    &known::compressed::BZIP2,
+    &known::compressed::XZ,
+    &known::compressed::ZSTD,
+    #[cfg(test)]
+    &crate::open::LAYER_FORMAT,
+    &crate::raw::FORMAT,
+];
 
 /// Opens one layer.
 pub type OpenFn = fn(OpenRequest<'_>) -> Result<Layer>;
@@ -134,7 +159,7 @@ impl Debug for StreamRequest<'_> {
 }
 
 /// What a driver gets to make a new image for random writing.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct CreateRequest<'a> {
     /// Makes the files.
     pub files: &'a dyn TargetFiles,
@@ -189,7 +214,7 @@ pub struct SinkRequest<'a> {
 }
 
 /// What a driver gets to say how large an image would be.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct MeasureRequest<'a> {
     /// Virtual size in bytes.
     pub size: u64,

@@ -13,6 +13,8 @@
 //! `transload-convert`.
 
 pub mod codec;
+#[doc(hidden)]
+pub mod properties;
 pub mod qcow2;
 pub mod raw;
 pub mod vmdk;
@@ -22,6 +24,7 @@ mod format;
 mod gate;
 mod ids;
 mod info;
+mod known;
 mod open;
 mod options;
 mod probe;

@@ -3,6 +3,8 @@
 mod chain;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::FORMAT as LAYER_FORMAT;
 
 use std::fmt;
 use std::path::Path;

@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
+use proptest::proptest;
 use tempfile::TempDir;
 use transload_block::ErrorKind;
 
@@ -250,4 +251,12 @@ fn a_link_swapped_in_after_the_check_is_not_followed() {
 fn a_message_shows_a_hostile_name_without_control_characters_and_cut() {
     assert_eq!(shown("a\n\u{1b}[31m"), "'a\\n\\u{1b}[31m'");
     assert!(shown(&"é".repeat(5000)).chars().count() < 130);
+}
+
+proptest! {
+    #[test]
+    fn no_name_leads_out_of_the_folder(name in "(\\PC|[./:]|base|sub|\\.\\./|link-(inside|outside)|folder-link/|secret){0,8}") {
+        thread_local!(static HOUSE: House = House::new());
+        HOUSE.with(|house| crate::properties::reference(&house.temp.path().join("images"), &name)).unwrap();
+    }
 }

@@ -3,7 +3,7 @@
 use transload_block::{Error, ErrorKind, Result};
 
 use super::{Access, ContentId, Layer, OpenSettings, ParentReference};
-use crate::{FileIdentity, Format, OpenRequest, OptionValues, ReferenceGate, Source, detect};
+use crate::{FileIdentity, Format, OpenRequest, OptionValues, ReferenceGate, Source, detect, known};
 
 /// How many files of a folder are looked at for a parent that is known only by its identifier.
 const SIBLINGS_MAX: usize = 512;
@@ -126,7 +126,7 @@ impl Walk<'_> {
         found.ok_or_else(|| {
             let count = names.len();
             Error::new(
-                ErrorKind::Denied,
+                ErrorKind::Io,
                 format!(
                     "the parent is known only as {wanted}, and none of the {count} files beside the image answers to it"
                 ),
@@ -159,9 +159,12 @@ fn open_layer(request: OpenRequest<'_>, format: Option<&'static Format>) -> Resu
         None => detect(request.source.bytes())?.unambiguous()?,
     };
     let Some(open) = format.open else {
-        let (title, name) = (format.title, format.name);
-        return Err(Error::new(ErrorKind::Unsupported, format!("this is {title} ({name}), which cannot be read"))
-            .with_remedy("take the bytes as they are with -f raw, if that is what you want"));
+        let what = format!("this is {} ({}), which is recognised and cannot be read", format.title, format.name);
+        let error = Error::new(ErrorKind::Unsupported, what);
+        return Err(match known::advice(format) {
+            Some(advice) => error.with_remedy(advice),
+            None => error,
+        });
     };
     let source = request.source.clone();
     let mut layer = open(request)?;

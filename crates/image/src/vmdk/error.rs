@@ -17,7 +17,7 @@ pub(crate) enum Fault {
     Version { what: &'static str, version: u64 },
     #[error("header: version is 0")]
     VersionZero,
-    #[error("header: the newline test bytes are {found:02x?}; the file went through a transfer in text mode")]
+    #[error("header: the newline test bytes are {found:02x?}, not 0a 20 0d 0a: damaged, or transferred in text mode")]
     NewlineTest { found: [u8; 4] },
     #[error("{what}: incompatible flags {flags:#x} are set")]
     Flags { what: &'static str, flags: u64 },

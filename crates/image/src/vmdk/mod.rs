@@ -8,6 +8,8 @@ mod directory;
 pub(crate) mod error;
 pub(crate) mod extent_line;
 mod extents;
+#[doc(hidden)]
+pub mod fuzz;
 pub(crate) mod header;
 mod hosted;
 pub(crate) mod layout;
