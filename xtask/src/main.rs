@@ -1,3 +1,52 @@
-//! The task runner.
+//! Everything a contributor runs: `cargo xtask --help`.
 
-fn main() {}
+mod bench;
+mod ci;
+mod dependencies;
+mod fuzz;
+mod process;
+mod tools;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The task runner of Transload", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install the outside tools that the tests compare with (qemu-img, libvmdk, libqcow, oslo.utils)
+    Setup,
+    /// Install the outside tools and run all tests
+    Test {
+        /// Arguments for `cargo test`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Formatting, lints, documentation, crate directions and licences: what continuous integration checks beside the tests
+    Lint,
+    /// Everything continuous integration runs: lint and test
+    Ci,
+    /// Prove the directions between the crates, and the licences of what they depend on
+    Dependencies,
+    /// Measure against qemu-img and write docs/benchmarks.md
+    Bench(bench::Arguments),
+    /// Run the fuzz targets
+    Fuzz(fuzz::Arguments),
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().task {
+        Task::Setup => tools::install(),
+        Task::Test { arguments } => ci::test(&arguments),
+        Task::Lint => ci::lint(),
+        Task::Ci => ci::lint().and_then(|()| ci::test(&[])),
+        Task::Dependencies => dependencies::check(),
+        Task::Bench(arguments) => bench::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
+    }
+}

@@ -130,6 +130,27 @@ pub struct BlockLimits {
 impl BlockLimits {
     /// Any request is as good as any other: memory.
     pub const NONE: Self = Self { alignment: 1, preferred: 1 << 20, granularity: 1 };
+
+    /// The limits of a device whose status also changes at `offset`: a border between two others, or the place where
+    /// this one begins in another.
+    #[must_use]
+    pub const fn shifted(self, offset: u64) -> Self {
+        // 0 and the multiples of 2^32 are on every grid that 32 bits can name.
+        match offset.trailing_zeros() {
+            shift @ 0..32 if 1 << shift < self.granularity => Self { granularity: 1 << shift, ..self },
+            _ => self,
+        }
+    }
+
+    /// The limits of a device that is made of two: requests that suit both, and the finer of the two grids of status.
+    #[must_use]
+    pub fn joined(self, other: Self) -> Self {
+        Self {
+            alignment: self.alignment.max(other.alignment),
+            preferred: self.preferred.max(other.preferred).max(self.alignment.max(other.alignment)),
+            granularity: self.granularity.min(other.granularity),
+        }
+    }
 }
 
 /// How to make a range read as zeroes.
@@ -152,5 +173,28 @@ pub fn check_range(offset: u64, length: u64, size: u64) -> Result<u64> {
             ErrorKind::OutOfRange,
             format!("{length} bytes at offset {offset} reach behind the device's {size} bytes"),
         )),
+    }
+}
+
+/// Checks a range that may be empty, as [`BlockWrite::write_zeroes_at`] is given, and returns its length.
+///
+/// # Errors
+/// `OutOfRange` when it is reversed or reaches behind a device of `size` bytes.
+pub fn check_span(range: &Range<u64>, size: u64) -> Result<u64> {
+    let length = range.end.checked_sub(range.start).ok_or_else(|| {
+        Error::new(ErrorKind::OutOfRange, format!("the range {}..{} is reversed", range.start, range.end))
+    })?;
+    check_range(range.start, length, size)?;
+    Ok(length)
+}
+
+/// Checks a range that must hold a byte, as [`BlockRead::block_status`] is given, and returns its length.
+///
+/// # Errors
+/// `OutOfRange` when it is empty, reversed, or reaches behind a device of `size` bytes.
+pub fn check_extent(range: &Range<u64>, size: u64) -> Result<u64> {
+    match check_span(range, size)? {
+        0 => Err(Error::new(ErrorKind::OutOfRange, format!("the range {}..{} is empty", range.start, range.end))),
+        length => Ok(length),
     }
 }

@@ -19,18 +19,32 @@
 
 mod capability;
 mod chain;
+mod concat;
 mod contract;
 mod error;
+mod ext;
 mod file;
 mod memory;
+mod positioned;
+mod range_lock;
+mod slice;
 mod storage;
 mod stream;
+mod zeros;
 
 pub use capability::{Capabilities, Codec, EncodedRead, EncodedUnit, HostExtent, HostExtents, HostLocation, Reserve};
 pub use chain::Chain;
-pub use contract::{BlockLimits, BlockRead, BlockStatus, BlockWrite, Extent, ZeroMode, check_range};
+pub use concat::Concat;
+pub use contract::{
+    BlockLimits, BlockRead, BlockStatus, BlockWrite, Extent, ZeroMode, check_extent, check_range, check_span,
+};
 pub use error::{Error, ErrorKind, Result};
+pub use ext::{BlockReadExt, Extents, is_all_zero};
 pub use file::FileBlock;
 pub use memory::Memory;
+pub use positioned::{PositionedIo, read_full_at, write_full_at};
+pub use range_lock::{RangeGuard, RangeLock};
+pub use slice::Slice;
 pub use storage::Storage;
 pub use stream::{BlockEncoder, BlockSink, BlockStream, Form, Payload, StreamUnit};
+pub use zeros::Zeros;

@@ -3,6 +3,9 @@
 //! Every call takes a whole cluster or grain and gives a whole one. Bounds are the caller's: a decoder fills exactly the
 //! buffer it is given, never more, and says when a stream holds less or more than that.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 
 use libdeflater::{CompressionLvl, Compressor, DecompressionError, Decompressor};
@@ -38,8 +41,8 @@ impl Decoder {
     /// `unit` has room for.
     pub fn decode(&mut self, codec: Codec, stored: &[u8], unit: &mut [u8]) -> Result<usize> {
         match codec {
-            Codec::Deflate => self.deflate.deflate_decompress(stored, unit).map_err(|error| bad_deflate(codec, error)),
-            Codec::Zlib => self.deflate.zlib_decompress(stored, unit).map_err(|error| bad_deflate(codec, error)),
+            Codec::Deflate => self.deflate.deflate_decompress(stored, unit).map_err(|error| bad_deflate(codec, &error)),
+            Codec::Zlib => self.deflate.zlib_decompress(stored, unit).map_err(|error| bad_deflate(codec, &error)),
             Codec::Zstd => {
                 let frame = zstd::zstd_safe::find_frame_compressed_size(stored)
                     .map_err(|code| corrupt(codec, zstd::zstd_safe::get_error_name(code)))?;
@@ -51,7 +54,7 @@ impl Decoder {
     }
 }
 
-fn bad_deflate(codec: Codec, error: DecompressionError) -> Error {
+fn bad_deflate(codec: Codec, error: &DecompressionError) -> Error {
     let what = match error {
         DecompressionError::InsufficientSpace => "the stream holds more than one unit",
         DecompressionError::BadData => "the stream breaks off, is damaged or fails its checksum",
@@ -138,4 +141,10 @@ impl Encoder {
         stored.truncate(written.unwrap_or(0));
         Ok(written.is_some())
     }
+}
+
+/// The Adler-32 of `bytes`: the checksum at the end of a zlib stream (RFC 1950).
+#[must_use]
+pub fn adler32(bytes: &[u8]) -> u32 {
+    libdeflater::adler32(bytes)
 }

@@ -6,13 +6,47 @@ use std::sync::Arc;
 
 use transload_block::{BlockSink, BlockStream, Extent, Result};
 
+use crate::known;
 use crate::{
-    Access, CheckReport, IdSource, ImageWrite, Layer, Match, OptionSpec, OptionValues, ProbeWindow, ReferenceGate,
-    Source, TargetFiles,
+    Access, CheckReport, IdSource, ImageInfo, ImageWrite, Layer, Match, OptionSpec, OptionValues, ProbeWindow,
+    ReferenceGate, Source, TargetFiles,
 };
 
 /// Every format that is known by name, in the order in which they are probed; raw comes last, being what is left.
-pub static FORMATS: &[&Format] = &[&crate::qcow2::FORMAT, &crate::vmdk::FORMAT, &crate::raw::FORMAT];
+pub static FORMATS: &[&Format] = &[
+    &crate::qcow2::FORMAT,
+    &crate::vmdk::FORMAT,
+    &known::vhd::FORMAT,
+    &known::vhdx::FORMAT,
+    &known::vdi::FORMAT,
+    &known::qcow::FORMAT,
+    &known::qed::FORMAT,
+    &known::parallels::FORMAT,
+    &known::dmg::FORMAT,
+    &known::dmg::SPARSE,
+    &known::bochs::FORMAT,
+    &known::cloop::FORMAT,
+    &known::iso::FORMAT,
+    &known::ova::FORMAT,
+    &known::luks::FORMAT,
+    &known::ewf::FORMAT,
+    &known::compressed::GZIP,
+    &known::compressed::BZIP2,
+    &known::compressed::XZ,
+    &known::compressed::ZSTD,
+    #[cfg(test)]
+    &crate::open::LAYER_FORMAT,
+    &crate::raw::FORMAT,
+];
+
+/// Opens one layer.
+pub type OpenFn = fn(OpenRequest<'_>) -> Result<Layer>;
+/// Begins to read from front to back.
+pub type StreamFn = fn(StreamRequest<'_>) -> Result<Box<dyn BlockStream>>;
+/// Makes a new image for random writing.
+pub type CreateFn = fn(CreateRequest<'_>) -> Result<Arc<dyn ImageWrite>>;
+/// Begins a new image that is written from front to back.
+pub type SinkFn = fn(SinkRequest<'_>) -> Result<Box<dyn BlockSink>>;
 
 /// One row of [`FORMATS`]: what a format is called, how it is recognised, and what can be done with it. An ability that
 /// is `None` is one the format does not have here.
@@ -34,14 +68,16 @@ pub struct Format {
     pub create_options: &'static [OptionSpec],
     /// Recognises the format in the first and last bytes of a file.
     pub probe: fn(&ProbeWindow<'_>) -> Match,
+    /// Says what an image says of itself without opening anything that it names: what `info` shows.
+    pub describe: Option<DescribeFn>,
     /// Opens one layer, for reading or for writing.
-    pub open: Option<fn(OpenRequest<'_>) -> Result<Layer>>,
+    pub open: Option<OpenFn>,
     /// Reads from front to back.
-    pub stream: Option<fn(StreamRequest<'_>) -> Result<Box<dyn BlockStream>>>,
+    pub stream: Option<StreamFn>,
     /// Makes a new image for random writing.
-    pub create: Option<fn(CreateRequest<'_>) -> Result<Arc<dyn ImageWrite>>>,
+    pub create: Option<CreateFn>,
     /// Makes a new image from front to back.
-    pub sink: Option<fn(SinkRequest<'_>) -> Result<Box<dyn BlockSink>>>,
+    pub sink: Option<SinkFn>,
     /// Says how many bytes a new image needs.
     pub measure: Option<fn(MeasureRequest<'_>) -> Result<Measure>>,
     /// Checks the metadata, and repairs it if asked.
@@ -49,6 +85,9 @@ pub struct Format {
     /// Changes the virtual size.
     pub resize: Option<fn(ResizeRequest<'_>) -> Result<()>>,
 }
+
+/// Describes an image from its own bytes alone, for `info`: references are listed and not opened.
+pub type DescribeFn = fn(&Source) -> Result<ImageInfo>;
 
 impl Format {
     /// The row whose name or alias is `name`, in any case.
@@ -120,7 +159,7 @@ impl Debug for StreamRequest<'_> {
 }
 
 /// What a driver gets to make a new image for random writing.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct CreateRequest<'a> {
     /// Makes the files.
     pub files: &'a dyn TargetFiles,
@@ -172,7 +211,7 @@ pub struct SinkRequest<'a> {
 }
 
 /// What a driver gets to say how large an image would be.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct MeasureRequest<'a> {
     /// Virtual size in bytes.
     pub size: u64,

@@ -1,5 +1,8 @@
 //! Identifiers that look random and are not: the same input and options give the same image.
 
+#[cfg(test)]
+mod tests;
+
 /// Where a new image's identifiers (VMDK CID, UUIDs) come from: a 32-byte seed, from which each use derives its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdSource {

@@ -13,6 +13,8 @@
 //! `transload-convert`.
 
 pub mod codec;
+#[doc(hidden)]
+pub mod properties;
 pub mod qcow2;
 pub mod raw;
 pub mod vmdk;
@@ -22,6 +24,7 @@ mod format;
 mod gate;
 mod ids;
 mod info;
+mod known;
 mod open;
 mod options;
 mod probe;
@@ -30,13 +33,13 @@ mod target;
 
 pub use check::{CheckReport, Finding, FindingKind};
 pub use format::{
-    CheckRequest, CreateRequest, FORMATS, Format, Measure, MeasureRequest, OpenRequest, ResizeRequest, SinkOutput,
-    SinkRequest, StreamRequest, Variant,
+    CheckRequest, CreateFn, CreateRequest, DescribeFn, FORMATS, Format, Measure, MeasureRequest, OpenFn, OpenRequest,
+    ResizeRequest, SinkFn, SinkOutput, SinkRequest, StreamFn, StreamRequest, Variant,
 };
 pub use gate::{FileIdentity, ReferenceGate};
 pub use ids::IdSource;
 pub use info::{BitmapInfo, ExtentInfo, ImageInfo, SnapshotInfo};
-pub use open::{Access, ContentId, Layer, OpenSettings, Opened, ParentReference, open};
+pub use open::{Access, ContentId, Layer, OpenSettings, Opened, ParentReference, open, open_path};
 pub use options::{OptionKind, OptionSpec, OptionValues, parse_size};
 pub use probe::{Detection, Match, ProbeWindow, detect, detect_window};
 pub use source::Source;

@@ -1,8 +1,16 @@
 //! Opens an image with everything it hangs from.
 
+mod chain;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(crate) use tests::FORMAT as LAYER_FORMAT;
+
+use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
-use transload_block::{BlockRead, Error, ErrorKind, Result};
+use transload_block::{BlockRead, Chain, Result};
 
 use crate::{Format, ImageInfo, ImageWrite, OptionValues, ReferenceGate, Source};
 
@@ -86,7 +94,7 @@ pub struct ParentReference {
     pub content_id: Option<ContentId>,
 }
 
-/// By what a child knows its parent.
+/// By what a child knows its parent. `Display` writes it as the format's own texts do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ContentId {
@@ -96,12 +104,44 @@ pub enum ContentId {
     Uuid([u8; 16]),
 }
 
-/// Opens `source` and, unless told otherwise, everything it hangs from.
+/// Opens the file at `path`, which the user named, and, unless told otherwise, everything it hangs from.
 ///
 /// # Errors
-/// What the driver answers, with the file's name before it; `Denied` when the gate refuses a reference; `Corrupt` for a
-/// cycle of references; `TooLarge` for more than [`ReferenceGate::MAX_DEPTH`] of them.
+/// As [`Source::from_path`] and [`open`].
+pub fn open_path(path: &Path, settings: &OpenSettings) -> Result<Opened> {
+    open(Source::from_path(path, settings.access)?, settings)
+}
+
+/// Opens `source` and, unless told otherwise, everything it hangs from.
+///
+/// The format is what the settings say, or else what the bytes say; a source that is declared raw is never probed. Parents
+/// are opened for reading, in the format that their child declares, or else in what their bytes say.
+///
+/// # Errors
+/// What the driver answers, with the file's name before it; `Unsupported` for a format that is known and not read;
+/// `InvalidInput` when the bytes could be of several formats; `Denied` when the gate refuses a reference; `Corrupt` for a
+/// cycle of references, and for a parent that is not the one its child was made on; `TooLarge` for more than
+/// [`ReferenceGate::MAX_DEPTH`] of them.
 pub fn open(source: Source, settings: &OpenSettings) -> Result<Opened> {
-    let _ = (source, settings);
-    Err(Error::new(ErrorKind::Unsupported, "open"))
+    let layers = chain::open_layers(source, settings)?;
+    let device = match layers.as_slice() {
+        [only] => Arc::clone(&only.device),
+        several => Arc::new(Chain::new(several.iter().map(|layer| Arc::clone(&layer.device)).collect())),
+    };
+    Ok(Opened { device, layers })
+}
+
+impl fmt::Display for ContentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::VmdkCid(cid) => write!(f, "CID {cid:08x}"),
+            Self::Uuid(bytes) => {
+                f.write_str("UUID ")?;
+                bytes.iter().enumerate().try_for_each(|(index, byte)| {
+                    let dash = if matches!(index, 4 | 6 | 8 | 10) { "-" } else { "" };
+                    write!(f, "{dash}{byte:02x}")
+                })
+            }
+        }
+    }
 }

@@ -1,5 +1,8 @@
 //! The `-o key=value` options of a format: what there are, and what was given.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use transload_block::{Error, ErrorKind, Result};

@@ -1,5 +1,8 @@
 //! Which format some bytes are in: looked up in the first and last bytes, never in the name.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use transload_block::{BlockRead, Error, ErrorKind, Result};
@@ -13,21 +16,31 @@ pub struct ProbeWindow<'a> {
     pub head: &'a [u8],
     /// The last bytes, at most [`ProbeWindow::TAIL`]. They overlap `head` in a small file.
     pub tail: &'a [u8],
-    /// The file's length in bytes; 0 in `tail` and `None` here when it is a stream.
+    /// The file's length in bytes; `None` for a stream, whose `tail` is empty.
     pub size: Option<u64>,
 }
 
 impl ProbeWindow<'_> {
-    /// How much of the front is looked at: up to the VHDX region tables' magic at 192 KiB it is not needed, since the
-    /// file identifier stands at 0; ISO 9660 needs 32 KiB and a sector.
+    /// How much of the front is looked at. Every format is known by its first bytes; the farthest to look for them is the
+    /// first volume descriptor of ISO 9660, behind 32 KiB.
     pub const HEAD: usize = 64 << 10;
-    /// How much of the end is looked at: a VHD footer is its last 512 bytes.
+    /// How much of the end is looked at. The footers of VHD and DMG are the last 512 bytes.
     pub const TAIL: usize = 4 << 10;
 
     /// Whether `magic` stands at `offset` of the head.
     #[must_use]
     pub fn head_has(&self, offset: usize, magic: &[u8]) -> bool {
         self.head.get(offset..).is_some_and(|rest| rest.starts_with(magic))
+    }
+
+    /// The little-endian number in the four bytes at `offset` of the head.
+    pub(crate) fn le32(&self, offset: usize) -> Option<u32> {
+        self.head.get(offset..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
+    }
+
+    /// The last `length` bytes of the file, at most [`Self::TAIL`]; none when it is shorter or a stream.
+    pub(crate) fn last(&self, length: usize) -> Option<&[u8]> {
+        self.tail.len().checked_sub(length).and_then(|start| self.tail.get(start..))
     }
 }
 
@@ -38,7 +51,8 @@ pub enum Match {
     No,
     /// They could be: any bytes are raw.
     Fallback,
-    /// They are, by a magic and the fields around it.
+    /// They are, by a magic and the fields around it. There is no ranking among formats that are sure: bytes that two of
+    /// them recognise were made to be read in two ways, and only a person can say which is meant.
     Yes,
 }
 
@@ -60,8 +74,8 @@ impl Detection {
             [only] => Ok(only),
             several => {
                 let names: Vec<_> = several.iter().map(|format| format.name).collect();
-                Err(Error::new(ErrorKind::InvalidInput, format!("ambiguous: could be {}", names.join(" or ")))
-                    .with_remedy("name the format with -f"))
+                let what = format!("the bytes are ambiguous: they could be {}", names.join(" or "));
+                Err(Error::new(ErrorKind::InvalidInput, what).with_remedy("name the format with -f"))
             }
         }
     }

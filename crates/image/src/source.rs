@@ -1,11 +1,16 @@
 //! The bytes an image is in, and the name they have.
 
+use std::fs::File;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use transload_block::{BlockRead, Error, ErrorKind, Result, Storage};
+use transload_block::{BlockRead, Error, ErrorKind, FileBlock, Result, Storage};
 
-use crate::FileIdentity;
+use crate::{Access, FileIdentity};
+
+/// What `st_blocks` counts in, whatever the filesystem's own blocks.
+const STAT_BLOCK: u64 = 512;
 
 /// The bytes of one file, opened, before anybody knows what format they are in.
 #[derive(Clone, Debug)]
@@ -14,19 +19,58 @@ pub struct Source {
     storage: Option<Arc<dyn Storage>>,
     path: Option<PathBuf>,
     identity: Option<FileIdentity>,
+    allocated_size: Option<u64>,
 }
 
 impl Source {
     /// Bytes for reading only, without a name.
     #[must_use]
     pub fn new(bytes: Arc<dyn BlockRead>) -> Self {
-        Self { bytes, storage: None, path: None, identity: None }
+        Self { bytes, storage: None, path: None, identity: None, allocated_size: None }
     }
 
     /// Bytes that may also be written.
     #[must_use]
     pub fn writable(storage: Arc<dyn Storage>) -> Self {
-        Self { bytes: Arc::clone(&storage) as Arc<dyn BlockRead>, storage: Some(storage), path: None, identity: None }
+        Self { storage: Some(Arc::clone(&storage)), ..Self::new(storage) }
+    }
+
+    /// Opens the file at `path`, which the user named: a regular file or a block device, symbolic links followed.
+    ///
+    /// # Errors
+    /// What the operating system answers; `InvalidInput` for folders, pipes, sockets and character devices, which have no
+    /// size and cannot be read at any place.
+    pub fn from_path(path: &Path, access: Access) -> Result<Self> {
+        // Without this flag, opening a FIFO waits for a writer that may never come.
+        let non_blocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+        let file = File::options()
+            .read(true)
+            .write(access == Access::ReadWrite)
+            .custom_flags(non_blocking)
+            .open(path)
+            .map_err(|error| Error::io(path.display().to_string(), error))?;
+        Self::from_file(file, path, access)
+    }
+
+    /// Takes over an open file, whose `path` is what references are resolved against and messages say.
+    ///
+    /// # Errors
+    /// As [`from_path`](Self::from_path).
+    pub fn from_file(file: File, path: impl Into<PathBuf>, access: Access) -> Result<Self> {
+        let path = path.into();
+        let metadata = file.metadata().map_err(|error| Error::io(path.display().to_string(), error))?;
+        if !metadata.is_file() && !metadata.file_type().is_block_device() {
+            let what = format!("{}: neither a regular file nor a block device", path.display());
+            return Err(Error::new(ErrorKind::InvalidInput, what));
+        }
+        let identity = FileIdentity { device: metadata.dev(), inode: metadata.ino() };
+        let block = Arc::new(FileBlock::from_file(file, &path, access == Access::ReadWrite)?);
+        let source = match access {
+            Access::ReadOnly => Self::new(block),
+            Access::ReadWrite => Self::writable(block),
+        };
+        let source = Self { allocated_size: metadata.is_file().then(|| metadata.blocks() * STAT_BLOCK), ..source };
+        Ok(source.with_path(path).with_identity(identity))
     }
 
     /// Sets the path: references are resolved against its folder, and messages name it.
@@ -67,6 +111,12 @@ impl Source {
     #[must_use]
     pub fn identity(&self) -> Option<FileIdentity> {
         self.identity
+    }
+
+    /// The bytes that the file occupied on its device when it was opened, where it is a regular file.
+    #[must_use]
+    pub fn allocated_size(&self) -> Option<u64> {
+        self.allocated_size
     }
 
     /// The name for messages.

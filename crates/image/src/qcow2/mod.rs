@@ -15,6 +15,7 @@ pub const FORMAT: Format = Format {
     open_options: &[],
     create_options: &[],
     probe,
+    describe: None,
     open: None,
     stream: None,
     create: None,

@@ -50,6 +50,22 @@ const _: () = assert!(size_of::<SparseHeader>() == 512);
 
 /// `gd_offset` of a header whose real one stands in the footer.
 pub(crate) const GD_AT_END: u64 = u64::MAX;
+/// The largest disk, in sectors: its bytes fit an `i64`, as file offsets must.
+pub(crate) const CAPACITY_MAX: u64 = (1 << 54) - 1;
+/// The largest grain, in sectors (1 GiB): what QEMU takes. VMware writes 1 to 128.
+pub(crate) const GRAIN_SECTORS_MAX: u64 = 1 << 21;
+/// The largest compressed grain, in sectors (2 MiB): it is inflated in memory. VMware takes up to 128.
+pub(crate) const COMPRESSED_GRAIN_SECTORS_MAX: u64 = 1 << 12;
+/// The fewest entries of a grain table: one sector of them, as in open-vmdk.
+pub(crate) const GTES_MIN: u64 = 128;
+/// The most entries of a grain table. VMware writes 512; a table is read as a whole.
+pub(crate) const GTES_MAX: u64 = 8192;
+/// The longest descriptor, in bytes. Real ones are under 2 KiB, and the longest list of extents that a process can open
+/// files for is far below this.
+pub(crate) const DESCRIPTOR_MAX: u64 = 1 << 20;
+/// The largest grain directory, in bytes: 16 times that of a disk of 64 TiB in the usual geometry.
+pub(crate) const DIRECTORY_MAX: u64 = 128 << 20;
+
 /// Four bytes that a transfer in text mode would change.
 pub(crate) const NEWLINE_TEST: [u8; 4] = *b"\n \r\n";
 /// `compress_algorithm`: zlib streams (RFC 1950).
@@ -67,6 +83,8 @@ pub(crate) mod flag {
     pub(crate) const COMPRESSED: u32 = 1 << 16;
     /// Markers stand in front of grains and tables.
     pub(crate) const MARKERS: u32 = 1 << 17;
+    /// Bits that a reader must know to read the extent.
+    pub(crate) const INCOMPATIBLE: u32 = 0xffff_0000;
 }
 
 /// In front of every compressed grain: where it belongs and how long its zlib stream is.

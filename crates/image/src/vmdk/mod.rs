@@ -1,7 +1,19 @@
 //! VMDK.
 
+pub(crate) mod descriptor;
+pub(crate) mod error;
+pub(crate) mod extent_line;
+pub(crate) mod header;
 #[expect(dead_code, reason = "the driver is being written")]
 pub(crate) mod layout;
+pub(crate) mod text;
+
+mod deflate_end;
+mod describe;
+mod grain_encoder;
+pub(crate) mod options;
+mod sequential;
+pub(crate) mod sink;
 
 use crate::{Format, Match, ProbeWindow};
 
@@ -13,12 +25,13 @@ pub const FORMAT: Format = Format {
     extensions: &["vmdk"],
     variants: &[],
     open_options: &[],
-    create_options: &[],
+    create_options: options::CREATE_OPTIONS,
     probe,
+    describe: None,
     open: None,
     stream: None,
     create: None,
-    sink: None,
+    sink: Some(sink::sink),
     measure: None,
     check: None,
     resize: None,

@@ -1,0 +1,212 @@
+//! Walks from an image down to the last layer it hangs from.
+
+use transload_block::{Error, ErrorKind, Result};
+
+use super::{Access, ContentId, Layer, OpenSettings, ParentReference};
+use crate::{FileIdentity, Format, OpenRequest, OptionValues, ReferenceGate, Source, detect, known};
+
+/// How many files of a folder are looked at for a parent that is known only by its identifier.
+const SIBLINGS_MAX: usize = 512;
+/// What a candidate for a parent may keep in memory while it is asked for its identifier.
+const CANDIDATE_CACHE: usize = 1 << 20;
+
+/// Opens the layer in `source` and those below it, the top one first.
+pub(super) fn open_layers(source: Source, settings: &OpenSettings) -> Result<Vec<Layer>> {
+    let mut walk = Walk { settings, layers: Vec::new(), seen: Vec::new(), cache_bytes: settings.cache_bytes };
+    let mut next = Some((source, settings.format));
+    while let Some((source, format)) = next {
+        next = walk.descend(&source, format)?;
+    }
+    Ok(walk.layers)
+}
+
+struct Walk<'a> {
+    settings: &'a OpenSettings,
+    layers: Vec<Layer>,
+    /// The files of `layers`, those that have an identity.
+    seen: Vec<FileIdentity>,
+    /// What is left for the layers to come. Each takes half of it: the upper ones are asked most.
+    cache_bytes: usize,
+}
+
+/// A file to go on with, and its format where that is known.
+type Next = (Source, Option<&'static Format>);
+
+impl Walk<'_> {
+    /// Opens one layer and answers what it hangs from.
+    fn descend(&mut self, source: &Source, format: Option<&'static Format>) -> Result<Option<Next>> {
+        let name = source.display_name();
+        self.seen.extend(source.identity());
+        let top = self.layers.is_empty();
+        let share = if self.settings.chain { self.cache_bytes / 2 } else { self.cache_bytes };
+        self.cache_bytes -= share;
+        let none = OptionValues::default();
+        let request = OpenRequest {
+            source: source.clone(),
+            gate: &self.settings.gate,
+            options: if top { &self.settings.options } else { &none },
+            access: if top { self.settings.access } else { Access::ReadOnly },
+            cache_bytes: share,
+        };
+        let layer = open_layer(request, format).map_err(|error| named(error, &name))?;
+        if let Some(child) = self.layers.last() {
+            check_identity(child, &layer)?;
+        }
+        let next = match &layer.parent {
+            Some(parent) if self.settings.chain => Some(self.parent(&layer, parent)?),
+            _ => None,
+        };
+        self.layers.push(layer);
+        Ok(next)
+    }
+
+    fn parent(&self, child: &Layer, reference: &ParentReference) -> Result<Next> {
+        let name = child.source.display_name();
+        if self.layers.len() >= ReferenceGate::MAX_DEPTH {
+            let depth = ReferenceGate::MAX_DEPTH;
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                format!("{name}: more than {depth} images on top of each other"),
+            ));
+        }
+        let format = reference.format.as_deref().map(|format| declared(format, &name)).transpose()?;
+        let source = match reference.content_id {
+            Some(wanted) if reference.names.is_empty() => self.search(child, wanted),
+            _ => self.first_of(child, &reference.names),
+        };
+        let source = source.map_err(|error| named(error, &name))?;
+        match source.identity() {
+            Some(identity) if self.seen.contains(&identity) => {
+                let names: Vec<_> = self.layers.iter().map(|layer| layer.source.display_name()).collect();
+                let path = [names.as_slice(), &[name, source.display_name()]].concat().join(" -> ");
+                Err(Error::new(ErrorKind::Corrupt, format!("the references form a cycle: {path}")))
+            }
+            _ => Ok((source, format)),
+        }
+    }
+
+    /// Opens the first of `names` that can be opened; when none can, the first one's error is the one to report.
+    fn first_of(&self, child: &Layer, names: &[String]) -> Result<Source> {
+        let mut first = None;
+        for name in names {
+            match self.settings.gate.open(&child.source, name, Access::ReadOnly) {
+                Ok(source) => return Ok(source),
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        Err(first.unwrap_or_else(|| Error::new(ErrorKind::Corrupt, "the image has a parent and does not say which")))
+    }
+
+    /// Looks for the parent that answers to `wanted` among the files that stand beside the child.
+    fn search(&self, child: &Layer, wanted: ContentId) -> Result<Source> {
+        let gate = &self.settings.gate;
+        let path = child.source.path().ok_or_else(|| {
+            Error::new(
+                ErrorKind::InvalidInput,
+                format!("the parent is known only as {wanted}, and the image is in no folder"),
+            )
+        })?;
+        let names = gate.siblings(path, SIBLINGS_MAX)?;
+        let mut found: Option<Source> = None;
+        for name in &names {
+            let Ok(source) = gate.open(&child.source, name, Access::ReadOnly) else { continue };
+            if source.identity() == child.source.identity() || !self.answers(&source, child.format, wanted) {
+                continue;
+            }
+            if let Some(other) = found {
+                let names = format!("{} and {}", other.display_name(), source.display_name());
+                return Err(Error::new(
+                    ErrorKind::InvalidInput,
+                    format!("the parent is known only as {wanted}, and both {names} answer to it"),
+                )
+                .with_remedy("move all but the right one to another folder"));
+            }
+            found = Some(source);
+        }
+        found.ok_or_else(|| {
+            let count = names.len();
+            Error::new(
+                ErrorKind::Io,
+                format!(
+                    "the parent is known only as {wanted}, and none of the {count} files beside the image answers to it"
+                ),
+            )
+            .with_remedy("put the parent into the folder of the image")
+        })
+    }
+
+    /// Whether the image in `source` is of the child's format and goes by `wanted`. Files that cannot be opened are other
+    /// people's business.
+    fn answers(&self, source: &Source, format: &'static Format, wanted: ContentId) -> bool {
+        let sure = detect(source.bytes()).and_then(|detection| detection.unambiguous());
+        if !sure.is_ok_and(|found| found == format) {
+            return false;
+        }
+        let request = OpenRequest {
+            source: source.clone(),
+            gate: &self.settings.gate,
+            options: &OptionValues::default(),
+            access: Access::ReadOnly,
+            cache_bytes: CANDIDATE_CACHE,
+        };
+        open_layer(request, Some(format)).is_ok_and(|layer| layer.content_ids.contains(&wanted))
+    }
+}
+
+fn open_layer(request: OpenRequest<'_>, format: Option<&'static Format>) -> Result<Layer> {
+    let format = match format {
+        Some(format) => format,
+        None => detect(request.source.bytes())?.unambiguous()?,
+    };
+    let Some(open) = format.open else {
+        let what = format!("this is {} ({}), which is recognised and cannot be read", format.title, format.name);
+        let error = Error::new(ErrorKind::Unsupported, what);
+        return Err(match known::advice(format) {
+            Some(advice) => error.with_remedy(advice),
+            None => error,
+        });
+    };
+    let source = request.source.clone();
+    let mut layer = open(request)?;
+    let info = &mut layer.info;
+    if info.data_file.is_none() && info.extents.iter().all(|extent| extent.file.is_none()) {
+        // All that there is stands in the one file; a driver that opens more knows better and says so itself.
+        info.file_size = info.file_size.or(Some(source.bytes().size()));
+        info.allocated_size = info.allocated_size.or(source.allocated_size());
+    }
+    Ok(layer)
+}
+
+/// The format that an image declares for its parent.
+fn declared(format: &str, child: &str) -> Result<&'static Format> {
+    Format::by_name(format).ok_or_else(|| {
+        let format = format.escape_debug();
+        Error::new(
+            ErrorKind::Unsupported,
+            format!("{child}: its parent is declared to be of format '{format}', which is not known"),
+        )
+    })
+}
+
+/// Refuses a parent that is not what the child was made on: reading through it would give a disk that never was.
+fn check_identity(child: &Layer, parent: &Layer) -> Result<()> {
+    let Some(wanted) = child.parent.as_ref().and_then(|reference| reference.content_id) else { return Ok(()) };
+    if parent.content_ids.contains(&wanted) {
+        return Ok(());
+    }
+    let has: Vec<_> = parent.content_ids.iter().map(ToString::to_string).collect();
+    let has = if has.is_empty() { "none".to_owned() } else { has.join(", ") };
+    let (child, parent) = (child.source.display_name(), parent.source.display_name());
+    Err(Error::new(
+        ErrorKind::Corrupt,
+        format!(
+            "{child}: its parent {parent} was changed after the snapshot was taken, or is another disk: the child was made \
+             on {wanted}, the parent has {has}"
+        ),
+    ))
+}
+
+/// Puts the file's name in front, unless the error has it already.
+fn named(error: Error, name: &str) -> Error {
+    if error.to_string().contains(name) { error } else { error.context(name) }
+}

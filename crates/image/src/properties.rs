@@ -1,0 +1,123 @@
+//! What must hold for any bytes at all, one function per parser: tests call them with made-up bytes, fuzz targets with
+//! found ones. They panic when it does not hold.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use transload_block::{Codec, ErrorKind, Memory, Payload};
+
+use crate::{
+    Access, Format, OpenSettings, OptionKind, OptionSpec, OptionValues, ProbeWindow, ReferenceGate, Source,
+    StreamRequest, codec, detect, detect_window, open, parse_size,
+};
+
+/// Detection finds at least one format, finds the same from the file and from its two ends, and calls nothing raw that
+/// another format is sure of.
+pub fn detection(bytes: &[u8]) {
+    let head = &bytes[..bytes.len().min(ProbeWindow::HEAD)];
+    let tail = &bytes[bytes.len().saturating_sub(ProbeWindow::TAIL)..];
+    let found = detect_window(&ProbeWindow { head, tail, size: Some(bytes.len() as u64) }).candidates;
+    assert!(!found.is_empty());
+    assert!(found.len() == 1 || found.iter().all(|format| format.name != "raw"));
+    let memory: Arc<dyn transload_block::BlockRead> = Arc::new(Memory::from(bytes.to_vec()));
+    assert_eq!(detect(&memory).expect("memory can be read").candidates, found);
+    let stream = detect_window(&ProbeWindow { head, tail: &[], size: None }).candidates;
+    assert!(!stream.is_empty());
+}
+
+/// Opening any bytes without leave to follow references ends in a disk of some size or in an error of a kind that says
+/// something about the bytes.
+pub fn opening(bytes: &[u8]) {
+    let settings = OpenSettings { gate: ReferenceGate::Deny, cache_bytes: 1 << 20, ..OpenSettings::default() };
+    match open(Source::new(Arc::new(Memory::from(bytes.to_vec()))), &settings) {
+        Ok(opened) => assert!(!opened.layers.is_empty()),
+        Err(error) => assert!(
+            matches!(
+                error.kind(),
+                ErrorKind::Corrupt
+                    | ErrorKind::Unsupported
+                    | ErrorKind::InvalidInput
+                    | ErrorKind::Denied
+                    | ErrorKind::TooLarge
+            ),
+            "{error}"
+        ),
+    }
+}
+
+/// Any bytes decode into the room there is, or are corrupt, in every codec; what was decoded can be encoded again.
+pub fn codec(stored: &[u8], room: usize) {
+    for codec in [Codec::Deflate, Codec::Zlib, Codec::Zstd] {
+        let mut unit = vec![0; room];
+        match codec::decode(codec, stored, &mut unit) {
+            Ok(length) => {
+                assert!(length <= room);
+                let mut again = Vec::new();
+                let mut encoder = codec::Encoder::new(codec, 1).expect("level 1 is on the scale");
+                assert!(encoder.encode(&unit, 2 * room + 1000, &mut again).expect("there is memory"));
+                let mut back = vec![0; room];
+                assert_eq!(codec::decode(codec, &again, &mut back).expect("own stream"), room);
+                assert_eq!(back, unit);
+            }
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}"),
+        }
+    }
+}
+
+/// A reference of any name from an image in `folder` leads to a file directly in it, or to an error.
+///
+/// # Errors
+/// What reading `folder` answers, which is not the name's fault.
+pub fn reference(folder: &std::path::Path, name: &str) -> std::io::Result<()> {
+    let image = Source::new(Arc::new(Memory::new(0))).with_path(folder.join("image"));
+    match ReferenceGate::SameDirectory.open(&image, name, Access::ReadOnly) {
+        Ok(source) => {
+            let path = source.path().map(std::fs::canonicalize).transpose()?;
+            let found = path.as_deref().and_then(std::path::Path::parent);
+            assert_eq!(found, Some(std::fs::canonicalize(folder)?.as_path()), "{name:?}");
+        }
+        Err(error) => assert!(matches!(error.kind(), ErrorKind::Denied | ErrorKind::Io), "{name:?}: {error}"),
+    }
+    Ok(())
+}
+
+/// Options are taken as they are specified or refused as the caller's mistake; a value that is taken has its type.
+pub fn options(text: &str) {
+    const SPECS: &[OptionSpec] = &[
+        OptionSpec { name: "flag", kind: OptionKind::Flag, default: "", help: "" },
+        OptionSpec { name: "number", kind: OptionKind::Number, default: "", help: "" },
+        OptionSpec { name: "size", kind: OptionKind::Size, default: "", help: "" },
+        OptionSpec { name: "text", kind: OptionKind::Text, default: "", help: "" },
+    ];
+    let _ = parse_size(text);
+    match OptionValues::parse(SPECS, [text]) {
+        Ok(values) => {
+            for (key, _) in values.iter() {
+                let typed = match key {
+                    "flag" => values.flag(key).is_some(),
+                    "number" => values.number(key).is_some(),
+                    "size" => values.size(key).is_some(),
+                    _ => values.text(key).is_some(),
+                };
+                assert!(typed, "{key} in {text:?}");
+            }
+        }
+        Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidInput),
+    }
+}
+
+/// A raw stream gives back its input, whatever it is.
+pub fn raw_stream(bytes: &[u8]) {
+    let stream = Format::by_name("raw").and_then(|raw| raw.stream).expect("raw streams");
+    let input: Box<dyn Read + Send> = Box::new(std::io::Cursor::new(bytes.to_vec()));
+    let mut stream = stream(StreamRequest { input, options: &OptionValues::default() }).expect("any input is raw");
+    let mut seen = Vec::new();
+    while let Some(unit) = stream.next_unit(Vec::new()).expect("memory can be read") {
+        assert_eq!(unit.offset, seen.len() as u64);
+        match unit.payload {
+            Payload::Plain(bytes) => seen.extend_from_slice(&bytes),
+            _ => seen.resize(seen.len() + usize::try_from(unit.length).expect("a unit fits in memory"), 0),
+        }
+    }
+    assert_eq!(seen, bytes);
+}

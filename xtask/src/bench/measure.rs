@@ -1,0 +1,48 @@
+//! One timed run: wall time until the target is on stable storage, CPU time and peak memory of the process.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use wait4::Wait4;
+
+use super::cases::Contender;
+
+/// What one run took.
+#[derive(Clone, Copy)]
+pub(crate) struct Sample {
+    pub wall: Duration,
+    pub cpu: Duration,
+    /// Bytes resident at the most.
+    pub peak_memory: u64,
+    /// Bytes that the target occupies.
+    pub output: u64,
+}
+
+/// Runs the contender on a target that is not there before. The target is flushed inside the timed span for everybody
+/// alike, whether or not the program did so itself.
+pub(crate) fn run(contender: &Contender, source: &Path, target: &Path, work: &Path) -> Result<Sample> {
+    if target.exists() {
+        std::fs::remove_file(target)?;
+    }
+    File::open(work)?.sync_all()?;
+    let mut command = Command::new(&contender.program);
+    command.args(&contender.arguments).args([source, target]).stdout(Stdio::null());
+    let start = Instant::now();
+    let child = command.spawn().with_context(|| contender.name.clone())?;
+    let usage = child.wait4()?;
+    File::open(target).with_context(|| format!("{} left no target", contender.name))?.sync_all()?;
+    let wall = start.elapsed();
+    if !usage.status.success() {
+        bail!("{} ended with {}", contender.name, usage.status);
+    }
+    Ok(Sample {
+        wall,
+        cpu: usage.rusage.utime + usage.rusage.stime,
+        peak_memory: usage.rusage.maxrss,
+        output: std::fs::metadata(target)?.blocks() * 512,
+    })
+}
