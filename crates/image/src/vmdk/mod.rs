@@ -8,12 +8,15 @@ pub(crate) mod header;
 pub(crate) mod layout;
 pub(crate) mod text;
 
+pub(crate) mod create;
 mod deflate_end;
 mod describe;
 mod grain_encoder;
+pub(crate) mod measure;
 pub(crate) mod options;
 mod sequential;
 pub(crate) mod sink;
+pub(crate) mod write;
 
 use crate::{Format, Match, ProbeWindow};
 
@@ -30,9 +33,9 @@ pub const FORMAT: Format = Format {
     describe: None,
     open: None,
     stream: None,
-    create: None,
+    create: Some(create::create),
     sink: Some(sink::sink),
-    measure: None,
+    measure: Some(measure::measure),
     check: None,
     resize: None,
 };

@@ -280,6 +280,9 @@ impl StreamSink {
         for chunk in 0..groups.div_ceil(Directory::CHUNK) {
             self.output.append(&self.directory.chunk_bytes(chunk, groups))?;
         }
+        if groups == 0 {
+            self.output.append(&[0; SECTOR as usize])?;
+        }
         self.output.pad(SECTOR)?;
         self.append_marker(1, marker::FOOTER)?;
         let footer = self.header(gd_offset);
