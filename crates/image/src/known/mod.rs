@@ -40,6 +40,7 @@ const fn row(
         open_options: &[],
         create_options: &[],
         probe,
+        describe: None,
         open: None,
         stream: None,
         create: None,
