@@ -2,11 +2,26 @@
 
 use transload_block::{BlockStatus, Error, ErrorKind, Extent, Result, Storage, ZeroMode};
 
+use std::sync::Arc;
+
 use super::ahead::Ahead;
+use super::device::Qcow2;
 use super::options::{NewImage, Preallocation};
+use crate::{CreateRequest, ImageWrite};
 
 /// Bytes that zeroes are written in.
 const CHUNK: u64 = 1 << 20;
+
+/// Makes a new image and opens it for random writing.
+///
+/// # Errors
+/// What is wrong with the options; as [`write_new_image`].
+pub(crate) fn create(request: CreateRequest<'_>) -> Result<Arc<dyn ImageWrite>> {
+    let image = NewImage::new(request.size, request.options)?;
+    let storage = request.files.primary()?;
+    write_new_image(&*storage, &image)?;
+    Ok(Arc::new(Qcow2::open_for_writing(storage, None, request.cache_bytes)?))
+}
 
 /// Writes the metadata of `image` into `storage`, which is empty or a block device, and sets aside what its
 /// preallocation asks for. The header comes last: before it, the storage holds no qcow2 image.

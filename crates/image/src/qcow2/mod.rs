@@ -3,23 +3,31 @@
 //! Specification: the QEMU project's `docs/interop/qcow2.rst`; the bytes and our rules are in `docs/formats/qcow2.md`.
 
 mod ahead;
-#[expect(dead_code, reason = "the device that opens new images is being written")]
+mod allocate;
 mod create;
+mod device;
 mod error;
+mod flush;
 mod header_write;
+mod layer;
 #[expect(dead_code, reason = "the driver is being written")]
 pub(crate) mod layout;
-#[expect(dead_code, reason = "the driver is being written")]
 mod map;
 mod measure;
-#[expect(dead_code, reason = "the driver is being written")]
 mod open;
 mod options;
 mod packed;
+mod read;
+mod snapshot;
 mod stream;
+mod tables;
+mod write;
+mod zero;
 
 #[cfg(test)]
 mod new_image_tests;
+#[cfg(test)]
+mod tests;
 #[cfg(test)]
 mod witness;
 
@@ -32,13 +40,13 @@ pub const FORMAT: Format = Format {
     title: "qcow2",
     extensions: &["qcow2"],
     variants: &[],
-    open_options: &[],
+    open_options: layer::OPEN_OPTIONS,
     create_options: options::CREATE_OPTIONS,
     probe,
-    describe: None,
-    open: None,
+    describe: Some(layer::describe),
+    open: Some(layer::open),
     stream: None,
-    create: None,
+    create: Some(create::create),
     sink: Some(stream::sink),
     measure: Some(measure::measure),
     check: None,

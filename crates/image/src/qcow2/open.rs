@@ -68,7 +68,7 @@ impl Geometry {
     pub(crate) const fn round_up(self, bytes: u64) -> u64 {
         match bytes.checked_next_multiple_of(self.cluster_size()) {
             Some(rounded) => rounded,
-            None => u64::MAX & !(self.cluster_size() - 1),
+            None => !(self.cluster_size() - 1),
         }
     }
 }
@@ -231,6 +231,11 @@ impl ParsedHeader {
     /// Whether that file is a raw image by itself.
     pub(crate) const fn data_file_raw(&self) -> bool {
         self.has_data_file() && self.autoclear & autoclear::DATA_FILE_RAW != 0
+    }
+
+    /// The name of the compression type.
+    pub(crate) fn compression_name(&self) -> &'static str {
+        if self.compression == Codec::Zstd { "zstd" } else { "zlib" }
     }
 
     /// Whether refcounts may be written late, under the dirty bit.
