@@ -12,6 +12,7 @@
 //! own mutex.
 
 mod identity;
+mod open;
 mod sparse;
 mod tables;
 
@@ -24,6 +25,7 @@ use transload_block::{
 };
 
 pub(crate) use identity::DescriptorPlace;
+pub(crate) use open::open_for_writing;
 use sparse::{Place, Run};
 pub(crate) use sparse::{SparseExtent, SparseShape};
 pub(crate) use tables::Directories;
