@@ -42,7 +42,6 @@ pub(super) const FLAT_PIECE_SECTORS: u64 = 4_193_792;
 /// `InvalidInput` for options that do not fit each other, a name that a descriptor cannot hold, or a parent that was not
 /// opened; `Unsupported` for streamOptimized, which is written from front to back; `TooLarge` for a disk beyond the
 /// format; what the files answer.
-#[expect(clippy::needless_pass_by_value, reason = "the table of formats hands requests over")]
 pub(crate) fn create(request: CreateRequest<'_>) -> Result<Arc<dyn ImageWrite>> {
     let options = CreateOptions::new(request.options)?;
     let subformat = options.subformat_or(Subformat::MonolithicSparse)?;

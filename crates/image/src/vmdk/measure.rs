@@ -19,7 +19,6 @@ const DESCRIPTOR_FILE: u64 = 1024;
 ///
 /// # Errors
 /// As [`create`](super::create::create) and [`sink`](super::sink::sink) for the options and the size.
-#[expect(clippy::needless_pass_by_value, reason = "the table of formats hands requests over")]
 pub(crate) fn measure(request: MeasureRequest<'_>) -> Result<Measure> {
     let options = CreateOptions::new(request.options)?;
     let subformat = options.subformat_or(Subformat::MonolithicSparse)?;
