@@ -29,6 +29,7 @@ pub(crate) const FORMAT: Format = Format {
     open_options: &[],
     create_options: &[],
     probe,
+    describe: None,
     open: Some(open_test_layer),
     stream: None,
     create: None,
