@@ -4,13 +4,14 @@
 
 mod ahead;
 mod allocate;
+mod bitmap;
+mod check;
 mod create;
 mod device;
 mod error;
 mod flush;
 mod header_write;
 mod layer;
-#[expect(dead_code, reason = "the driver is being written")]
 pub(crate) mod layout;
 mod map;
 mod measure;
@@ -18,18 +19,29 @@ mod open;
 mod options;
 mod packed;
 mod read;
+mod refcounts;
+mod references;
+mod resize;
 mod snapshot;
 mod stream;
 mod tables;
+mod walk;
 mod write;
 mod zero;
 
 #[cfg(test)]
+mod check_tests;
+#[cfg(test)]
 mod new_image_tests;
+#[cfg(test)]
+mod resize_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod witness;
+
+#[doc(hidden)]
+pub use check::fuzz_check;
 
 use crate::{Format, Match, ProbeWindow};
 
@@ -49,8 +61,8 @@ pub const FORMAT: Format = Format {
     create: Some(create::create),
     sink: Some(stream::sink),
     measure: Some(measure::measure),
-    check: None,
-    resize: None,
+    check: Some(check::check),
+    resize: Some(resize::resize),
 };
 
 /// The magic and a version above 1: version 1 is the older format called qcow.
