@@ -2,6 +2,7 @@
 //! format inspector where it is installed. What no witness checks (bytes behind the end of a stream, the exact length of
 //! grains) is checked by a reader that is written here from the rules alone.
 
+mod existing;
 mod folder;
 mod random;
 mod stream;
