@@ -39,12 +39,22 @@ fn support_table() -> String {
     let mut table = String::from(
         "\n| format | variant | read | write | from a pipe | to a pipe | check | resize |\n|---|---|:-:|:-:|:-:|:-:|:-:|:-:|\n",
     );
-    for format in FORMATS {
-        for variant in format.variants.iter().filter(|variant| variant.read || is_written(variant)) {
+    for format in FORMATS.iter().filter(|format| format.open.is_some()) {
+        // A format without variants is a variant of itself.
+        let itself = Variant {
+            name: format.name,
+            summary: "",
+            read: true,
+            write: format.create.is_some(),
+            stream_read: format.stream.is_some(),
+            stream_write: format.sink.is_some(),
+        };
+        let variants = if format.variants.is_empty() { std::slice::from_ref(&itself) } else { format.variants };
+        for variant in variants.iter().filter(|variant| variant.read || is_written(variant)) {
             row(&mut table, format, variant);
         }
     }
-    let named: Vec<_> = FORMATS.iter().filter(|format| format.variants.iter().all(|known| !known.read)).collect();
+    let named: Vec<_> = FORMATS.iter().filter(|format| format.open.is_none()).collect();
     if !named.is_empty() {
         let titles: Vec<_> = named.iter().map(|format| format.title).collect();
         // Writing to a string does not fail.
@@ -63,9 +73,10 @@ fn row(table: &mut String, format: &Format, variant: &Variant) {
     // Writing to a string does not fail.
     let _ = writeln!(
         table,
-        "| {} | `{}`: {} | {} | {} | {} | {} | {} | {} |",
+        "| {} | `{}`{}{} | {} | {} | {} | {} | {} | {} |",
         format.title,
         variant.name,
+        if variant.summary.is_empty() { "" } else { ": " },
         variant.summary,
         mark(variant.read),
         mark(is_written(variant)),

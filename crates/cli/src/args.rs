@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use transload::convert::DigestKind;
 use transload::image::{FORMATS, Format, parse_size};
 
+use crate::help::is_usable;
 use crate::progress::When;
 
 /// Which files an image may pull in.
@@ -88,10 +89,9 @@ impl From<Digest> for DigestKind {
 /// Parses a format's name. Formats that are known but not handled are understood as well, so that the message about
 /// them can say so; `--help` does not offer them.
 pub(crate) fn format_parser() -> impl TypedValueParser<Value = &'static Format> {
-    let values = FORMATS.iter().map(|format| {
-        let usable = format.open.is_some() || format.create.is_some() || format.sink.is_some();
-        PossibleValue::new(format.name).aliases(format.aliases.iter().copied()).hide(!usable)
-    });
+    let values = FORMATS
+        .iter()
+        .map(|format| PossibleValue::new(format.name).aliases(format.aliases.iter().copied()).hide(!is_usable(format)));
     PossibleValuesParser::new(values)
         .try_map(|name| Format::by_name(&name).ok_or_else(|| format!("unknown format '{name}'")))
 }

@@ -2,26 +2,39 @@
 
 use std::fmt::Write;
 
-use transload::image::{FORMATS, Format, OptionKind, OptionSpec};
+use transload::image::{FORMATS, Format, OptionKind, OptionSpec, Variant};
 
-/// What each format can do, one line each.
+/// What each format can do, one line each, and the names of those that are only recognised.
 pub(crate) fn formats() -> String {
     let mut text = String::from("Formats (r read, w write, < from a pipe, > to a pipe):\n");
-    for format in FORMATS {
-        let abilities: String = [
-            (format.open.is_some(), 'r'),
-            (format.create.is_some() || format.sink.is_some(), 'w'),
-            (format.stream.is_some(), '<'),
-            (format.variants.iter().any(|variant| variant.stream_write), '>'),
-        ]
-        .iter()
-        .map(|(able, letter)| if *able { *letter } else { '-' })
-        .collect();
+    let (usable, known): (Vec<&Format>, Vec<&Format>) = FORMATS.iter().copied().partition(|format| is_usable(format));
+    for format in usable {
+        let any = |ability: fn(&Variant) -> bool| format.variants.is_empty() || format.variants.iter().any(ability);
+        let letters = letters([
+            format.open.is_some(),
+            format.create.is_some() || format.sink.is_some(),
+            format.stream.is_some(),
+            format.sink.is_some() && any(|variant| variant.stream_write),
+        ]);
         let names: Vec<_> = std::iter::once(&format.name).chain(format.aliases).copied().collect();
         // Writing to a string does not fail.
-        let _ = writeln!(text, "  {abilities}  {:<12} {}", names.join(", "), format.title);
+        let _ = writeln!(text, "  {letters}  {:<12} {}", names.join(", "), format.title);
+    }
+    if !known.is_empty() {
+        let names: Vec<_> = known.iter().map(|format| format.name).collect();
+        let _ = writeln!(text, "  Recognised, so that they are not taken for raw: {}", names.join(", "));
     }
     text
+}
+
+/// Whether a format can be read or written at all.
+pub(crate) fn is_usable(format: &Format) -> bool {
+    format.open.is_some() || format.stream.is_some() || format.create.is_some() || format.sink.is_some()
+}
+
+/// Abilities as letters: reading, writing, from a pipe, to a pipe.
+pub(crate) fn letters(abilities: [bool; 4]) -> String {
+    abilities.into_iter().zip("rw<>".chars()).map(|(able, letter)| if able { letter } else { '-' }).collect()
 }
 
 /// The formats and their options.

@@ -96,3 +96,8 @@ pub fn convert_file(from: impl AsRef<Path>, to: impl Into<PathBuf>, settings: &S
     let output = Output::Path(to.into());
     Plan::new(&input, &output, settings)?.run(input, output, settings)
 }
+
+/// The README's example, compiled with the documentation's tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -99,12 +99,8 @@ fn print() -> Result<()> {
     text.line("Variants:")?;
     for format in FORMATS {
         for variant in format.variants {
-            let abilities: String =
-                [(variant.read, 'r'), (variant.write, 'w'), (variant.stream_read, '<'), (variant.stream_write, '>')]
-                    .iter()
-                    .map(|(able, letter)| if *able { *letter } else { '-' })
-                    .collect();
-            text.line(format_args!("  {abilities}  {:<6} {:<20} {}", format.name, variant.name, variant.summary))?;
+            let letters = help::letters([variant.read, variant.write, variant.stream_read, variant.stream_write]);
+            text.line(format_args!("  {letters}  {:<6} {:<20} {}", format.name, variant.name, variant.summary))?;
         }
     }
     text.bytes(help::options_of_all().as_bytes())?;

@@ -278,7 +278,7 @@ fn help_lists_the_formats_of_the_table() {
     let folder = tempfile::tempdir().unwrap();
     let help = succeed(folder.path(), &["convert", "--help"]);
     for format in transload::image::FORMATS {
-        assert!(help.contains(format.title), "{}: {help}", format.title);
+        assert!(help.contains(format.name), "{}: {help}", format.name);
         for option in format.create_options {
             assert!(help.contains(option.name), "{}: {help}", option.name);
         }

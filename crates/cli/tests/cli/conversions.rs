@@ -4,8 +4,8 @@ use std::fs;
 use std::process::Stdio;
 
 use crate::run::{
-    VMWARE_DIGEST, complaint, disk, document, fail, folder_with_disk, is_in_sectors, names, qemu_img, run, run_with_input, succeed,
-    transload, vmware_disk,
+    VMWARE_DIGEST, complaint, disk, document, fail, folder_with_disk, is_in_sectors, names, qemu_img, run,
+    run_with_input, succeed, transload, vmware_disk,
 };
 
 #[test]
