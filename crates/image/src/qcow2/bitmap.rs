@@ -61,7 +61,7 @@ pub(crate) fn read_directory(file: &dyn BlockRead, header: &ParsedHeader) -> Res
     }
     let end = offset.checked_add(length).filter(|end| *end <= header.geometry.round_up(file.size()));
     if !offset.is_multiple_of(header.geometry.cluster_size()) || offset == 0 || end.is_none() || count == 0 {
-        return Err(corrupt(format!(
+        return Err(corrupt(&format!(
             "{count} bitmaps in {length} bytes at offset {offset:#x} of a file of {} bytes",
             file.size()
         )));
@@ -88,14 +88,14 @@ pub(crate) fn list(file: &dyn BlockRead, header: &ParsedHeader) -> Result<Vec<Bi
 }
 
 fn parse_entry(bytes: &[u8], at: u32) -> Result<(Bitmap, &[u8])> {
-    let cut_off = || corrupt(format!("entry {at} breaks off"));
+    let cut_off = || corrupt(&format!("entry {at} breaks off"));
     let (head, rest) = BitmapHead::read_from_prefix(bytes).map_err(|_| cut_off())?;
     let (kind, granularity_bits, name_size) = (head.kind, head.granularity_bits, head.name_size.get());
     if kind != KIND_DIRTY_TRACKING {
         return Err(Error::new(ErrorKind::Unsupported, format!("bitmap directory: entry {at} is of kind {kind}")));
     }
     if granularity_bits > 63 || name_size == 0 || name_size > NAME_MAX {
-        return Err(corrupt(format!(
+        return Err(corrupt(&format!(
             "entry {at} has granularity bits {granularity_bits} (at most 63) and a name of {name_size} bytes (1 to {NAME_MAX})"
         )));
     }
@@ -113,6 +113,6 @@ fn parse_entry(bytes: &[u8], at: u32) -> Result<(Bitmap, &[u8])> {
     Ok((Bitmap { info, table }, bytes.get(length..).unwrap_or_default()))
 }
 
-fn corrupt(message: String) -> Error {
+fn corrupt(message: &str) -> Error {
     Error::new(ErrorKind::Corrupt, format!("bitmap directory: {message}"))
 }

@@ -11,6 +11,7 @@ mod device;
 mod error;
 mod flush;
 mod header_write;
+mod holes;
 mod layer;
 pub(crate) mod layout;
 mod map;
@@ -43,7 +44,7 @@ mod witness;
 #[doc(hidden)]
 pub use check::fuzz_check;
 
-use crate::{Format, Match, ProbeWindow};
+use crate::{Format, Match, ProbeWindow, Variant};
 
 /// The row of qcow2 in the table of formats.
 pub const FORMAT: Format = Format {
@@ -51,7 +52,24 @@ pub const FORMAT: Format = Format {
     aliases: &[],
     title: "qcow2",
     extensions: &["qcow2"],
-    variants: &[],
+    variants: &[
+        Variant {
+            name: "v3",
+            summary: "version 3 (compat=1.1), with everything",
+            read: true,
+            write: true,
+            stream_read: false,
+            stream_write: true,
+        },
+        Variant {
+            name: "v2",
+            summary: "version 2 (compat=0.10), for QEMU before 1.1",
+            read: true,
+            write: true,
+            stream_read: false,
+            stream_write: true,
+        },
+    ],
     open_options: layer::OPEN_OPTIONS,
     create_options: options::CREATE_OPTIONS,
     probe,

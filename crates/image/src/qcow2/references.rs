@@ -10,7 +10,8 @@ use transload_block::{Error, ErrorKind, Result};
 use super::open::Geometry;
 
 /// Clusters of a page: small, so that references strewn over a sparse file cost little.
-const PAGE: u64 = 256;
+const PAGE: u64 = PAGE_BYTES as u64;
+const PAGE_BYTES: usize = 256;
 /// The most pages that are kept: 1 GiB of counts, the clusters of a full disk of 64 TiB by default.
 const PAGES_MAX: usize = 4 << 20;
 /// Set in a cluster's byte when metadata stands there.
@@ -31,7 +32,7 @@ pub(crate) enum Use {
 #[derive(Debug)]
 pub(crate) struct References {
     cluster_bits: u32,
-    pages: HashMap<u64, Box<[u8]>>,
+    pages: HashMap<u64, Box<[u8; PAGE_BYTES]>>,
     large: HashMap<u64, u64>,
 }
 
@@ -130,7 +131,7 @@ impl References {
                 format!("more than {} clusters are in use, too many to be counted", PAGES_MAX as u64 * PAGE),
             ));
         }
-        let page = self.pages.entry(page).or_insert_with(|| vec![0; PAGE as usize].into_boxed_slice());
+        let page = self.pages.entry(page).or_insert_with(|| Box::new([0; PAGE_BYTES]));
         Ok(&mut page[in_page(cluster)])
     }
 }

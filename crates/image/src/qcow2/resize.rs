@@ -13,7 +13,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use transload_block::{BlockRead, BlockStatus, BlockWrite, Error, ErrorKind, Result, Storage, ZeroMode};
+use transload_block::{BlockRead, BlockStatus, BlockWrite, Chain, Error, ErrorKind, Result, Storage, ZeroMode};
 
 use super::bitmap;
 use super::check::{rebuild_refcounts, walk_for_counts};
@@ -33,6 +33,7 @@ const HEADER_SIZE: u64 = 24;
 const CACHE_BYTES: usize = 8 << 20;
 
 /// Changes the virtual size; the row's `resize`. It is rounded up to 512 bytes, as for a new image.
+#[expect(clippy::needless_pass_by_value, reason = "the row of the format gives its requests away")]
 pub(crate) fn resize(request: ResizeRequest<'_>) -> Result<()> {
     let name = request.source.display_name();
     resize_image(&request).map_err(|error| error.context(name))
@@ -61,15 +62,17 @@ fn resize_image(request: &ResizeRequest<'_>) -> Result<()> {
         _ => None,
     };
     if size > header.size {
-        let uncovered = uncovered(request, &header, size)?;
+        let backing = open_backing(request, &header)?;
+        let shown = backing.as_ref().map_or(0, |backing| backing.size());
+        let uncovered = header.size..header.geometry.round_up(header.size).max(shown).min(size);
         if let Some(data_file) = &data_file {
             extend_to(&**data_file, size)?;
         }
         grow(&**storage, &header, size)?;
-        zero(storage, data_file, uncovered, header.backing_file.is_some())
+        zero(storage, data_file, uncovered, backing)
     } else if size < header.size {
         // Holes that a backing file shows through need nothing: they are cut off, and growing again covers them.
-        zero(storage, data_file.clone(), size..header.size, false)?;
+        zero(storage, data_file.clone(), size..header.size, None)?;
         let header = ParsedHeader::read(&**storage)?;
         write_size(&**storage, size, header.l1)?;
         match data_file {
@@ -115,34 +118,35 @@ fn refuse_dependents(file: &dyn BlockRead, header: &ParsedHeader) -> Result<()> 
     Ok(())
 }
 
-/// What must be made zero once the disk has `size` bytes.
-fn uncovered(request: &ResizeRequest<'_>, header: &ParsedHeader, size: u64) -> Result<Range<u64>> {
-    let mut end = header.geometry.round_up(header.size).min(size);
-    if let Some(name) = &header.backing_file {
-        let source = request.gate.open(&request.source, name, Access::ReadOnly)?;
-        let settings = OpenSettings {
-            format: header.backing_format.as_deref().and_then(Format::by_name),
-            gate: request.gate.clone(),
-            chain: false,
-            ..OpenSettings::default()
-        };
-        let backing = crate::open(source, &settings)?.device.size();
-        end = end.max(backing.min(size));
-    }
-    Ok(header.size..end.max(header.size))
+/// What lies below an overlay, with everything that hangs from it.
+fn open_backing(request: &ResizeRequest<'_>, header: &ParsedHeader) -> Result<Option<Arc<dyn BlockRead>>> {
+    let Some(name) = &header.backing_file else { return Ok(None) };
+    let source = request.gate.open(&request.source, name, Access::ReadOnly)?;
+    let settings = OpenSettings {
+        format: header.backing_format.as_deref().and_then(Format::by_name),
+        gate: request.gate.clone(),
+        ..OpenSettings::default()
+    };
+    Ok(Some(crate::open(source, &settings)?.device))
 }
 
-/// Makes the data in `range` of the disk zero, and the holes too where `holes` says that something would show through.
-fn zero(storage: &Arc<dyn Storage>, data_file: Option<Arc<dyn Storage>>, range: Range<u64>, holes: bool) -> Result<()> {
+/// Makes the data in `range` of the disk zero; with `backing` also what shows through from it.
+fn zero(
+    storage: &Arc<dyn Storage>,
+    data_file: Option<Arc<dyn Storage>>,
+    range: Range<u64>,
+    backing: Option<Arc<dyn BlockRead>>,
+) -> Result<()> {
     if range.is_empty() {
         return Ok(());
     }
-    let device = Qcow2::open_for_writing(Arc::clone(storage), data_file, CACHE_BYTES)?;
+    let device = Arc::new(Qcow2::open_for_writing(Arc::clone(storage), data_file, CACHE_BYTES)?);
+    let disk = Chain::writable(Arc::clone(&device) as Arc<dyn BlockWrite>, backing.into_iter().collect());
     let mut at = range.start;
     while at < range.end {
-        let extent = device.block_status(at..range.end)?;
-        if extent.status == BlockStatus::Data || (holes && extent.status == BlockStatus::Hole) {
-            device.write_zeroes_at(extent.range(), ZeroMode::Unmap)?;
+        let extent = disk.block_status(at..range.end)?;
+        if extent.status == BlockStatus::Data {
+            disk.write_zeroes_at(extent.range(), ZeroMode::Unmap)?;
         }
         at = extent.end();
     }
