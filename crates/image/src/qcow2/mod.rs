@@ -10,6 +10,7 @@ mod create;
 mod device;
 mod error;
 mod flush;
+mod fuzz;
 mod header_write;
 mod holes;
 mod layer;
@@ -43,6 +44,8 @@ mod witness;
 
 #[doc(hidden)]
 pub use check::fuzz_check;
+#[doc(hidden)]
+pub use fuzz::fuzz_open;
 
 use crate::{Format, Match, ProbeWindow, Variant};
 
