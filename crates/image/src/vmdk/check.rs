@@ -30,6 +30,7 @@ const CACHE_BYTES: usize = 8 << 20;
 ///
 /// # Errors
 /// What opening answers for an image that cannot be read at all; `ReadOnly` when a repair has nothing to write to.
+#[expect(clippy::needless_pass_by_value, reason = "the table of formats hands requests over")]
 pub(crate) fn check(request: CheckRequest<'_>) -> Result<CheckReport> {
     let image = Image::read(&request.source)?;
     let mut report = CheckReport::default();
