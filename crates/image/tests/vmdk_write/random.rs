@@ -77,7 +77,9 @@ fn a_disk_of_3_tib_has_data_at_both_ends() {
     }
     image.finish().unwrap();
     witness::judge_metadata(&folder.path(), size);
-    witness::compare(&folder.path(), &raw(&folder, size, &writes));
+    for (offset, bytes) in &writes {
+        assert!(witness::read_8_sectors(&folder.path(), *offset, folder.folder()) == *bytes, "at {offset}");
+    }
 }
 
 #[test]
