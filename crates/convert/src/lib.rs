@@ -3,11 +3,48 @@
 //!
 //! ```text
 //! Input + Output + Settings ──► Plan::new (printable) ──► Plan::run ──► Report
+//!
+//!            ┌ Feed ────────────┐   ┌ workers ──────────────┐   ┌ target ──────────────────────────┐
+//! device ──► │ data, zeroes     │──►│ read, decode          │──►│ random: reserve in order, write  │──► verify ──► commit
+//! stream ──► │ tickets in order │   │ test for zero, encode │   │ ordered: append in order         │
+//!            └──────────────────┘   └───────────────────────┘   └──────────────┬───────────────────┘
+//!                                                                              └► digests, in order
 //! ```
+//!
+//! Beside converting, it [`compare`]s, [`digest`]s, [`map`]s and [`measure`]s. It knows no format: what a target can do
+//! it learns from its row in `transload_image::FORMATS`. Threads are scoped to one call; nothing outlives it.
 
+mod compare;
+mod digest;
+mod feed;
+mod files;
+mod growing;
+mod hash;
+mod ids;
+mod job;
+mod map;
+mod measure;
+mod ordered;
+mod plan;
+mod preflight;
+mod random;
 mod request;
+mod run;
+mod sizing;
+mod spool;
+#[cfg(test)]
+mod tests;
+mod zero;
 
+pub use compare::{Comparison, Difference, ScanSettings, compare};
+pub use digest::digest;
+pub use files::{AtomicFiles, InPlace, remove_partial_outputs};
+pub use map::{MapEntry, map};
+pub use measure::measure;
+pub use plan::{Destination, FastPath, Plan, Shape, Verification};
 pub use request::{
     Cancel, Compression, CompressionKind, DigestKind, GuestDigest, Input, Output, Preallocation, Progress,
     ProgressDelta, Report, Settings,
 };
+pub use run::convert;
+pub use spool::spool_to_temp;

@@ -31,7 +31,7 @@ pub(crate) const BACKING_NAME_MAX: u32 = 1023;
 /// QEMU's limit on internal snapshots.
 pub(crate) const SNAPSHOTS_MAX: u32 = 65536;
 /// QEMU's limit on the snapshot table, 1 GiB there; here what 65536 snapshots of plain names need.
-pub(crate) const SNAPSHOT_TABLE_BYTES_MAX: u64 = 64 << 20;
+pub(crate) const SNAPSHOT_TABLE_BYTES_MAX: u64 = 16 << 20;
 /// QEMU's limit on persistent bitmaps.
 pub(crate) const BITMAPS_MAX: u32 = 65535;
 /// Subclusters of a cluster with extended L2 entries.

@@ -1,0 +1,305 @@
+//! The files of a new image, which appear under their names together and only when they are whole.
+//!
+//! ```text
+//! AtomicFiles::create ─► primary(), sibling(name) … ─► commit: fsync all ─► rename siblings, then the primary ─► fsync
+//!   │ makes .NAME.XXXX.partial/                          folder                                               folder
+//!   └ drop without commit: the folder and all in it go away, while unwinding too
+//! ```
+//!
+//! The files stand in a hidden folder beside the target, under their final names. Why a folder, and not hidden names or
+//! `O_TMPFILE`: a descriptor names its extents by their final names, so that the set can be opened and verified before
+//! anybody else sees it; and whatever a crash leaves is one folder that nobody takes for an image. The folder is beside
+//! the target so that renaming stays inside one file system.
+//!
+//! Block devices are no files to be replaced: [`InPlace`] writes them where they are.
+
+mod counted;
+mod place;
+
+use std::fs::{self, DirBuilder, File};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use transload_block::{BlockRead, Error, ErrorKind, FileBlock, Result, Storage};
+use transload_image::{FileIdentity, TargetFiles};
+
+use crate::job::lock;
+use counted::Counted;
+pub(crate) use counted::CountedPipe;
+use place::Placed;
+
+/// The folders of all outputs that are not whole yet.
+static PARTIAL: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Removes the partial outputs of all jobs of this process. For a program that is about to exit without letting its
+/// jobs end: a second Ctrl-C. The ordinary way is [`Cancel`](crate::Cancel), which lets every job clean up after itself.
+pub fn remove_partial_outputs() {
+    for folder in lock(&PARTIAL).drain(..) {
+        // Nothing can be done about a failure here, and nobody would hear of it.
+        drop(fs::remove_dir_all(folder));
+    }
+}
+
+/// The files of a new image while they are made.
+#[derive(Debug)]
+pub struct AtomicFiles {
+    /// The folder that the files will be in.
+    folder: PathBuf,
+    /// The primary file's name there.
+    name: String,
+    /// The hidden folder that they are in now.
+    staging: PathBuf,
+    force: bool,
+    /// Files that must not be replaced even with `force`: those of the source.
+    avoid: Vec<FileIdentity>,
+    made: Mutex<Vec<(String, Arc<Counted>)>>,
+    written: Arc<AtomicU64>,
+}
+
+impl AtomicFiles {
+    /// Prepares to make the file at `path`, and others beside it. Files in `avoid` are never replaced; others only with
+    /// `force`. A symbolic link that leads somewhere is followed: its target is what is replaced.
+    ///
+    /// # Errors
+    /// `Denied` when the file exists and may not be replaced; `InvalidInput` when it is no regular file or one of the
+    /// source's; what the operating system answers.
+    pub fn create(path: &Path, force: bool, avoid: Vec<FileIdentity>) -> Result<Self> {
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let name = path.file_name().filter(|_| !ends_in_slash(&path)).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidInput, format!("{}: not the name of a file", path.display()))
+        })?;
+        let name = name
+            .to_str()
+            .ok_or_else(|| Error::new(ErrorKind::InvalidInput, format!("{}: the name is not UTF-8", path.display())))?;
+        let folder = match path.parent() {
+            Some(folder) if folder != Path::new("") => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        refuse_existing(&path, force, &avoid)?;
+        let staging = make_staging(&folder, name)?;
+        lock(&PARTIAL).push(staging.clone());
+        Ok(Self {
+            folder,
+            name: name.to_owned(),
+            staging,
+            force,
+            avoid,
+            made: Mutex::default(),
+            written: Arc::default(),
+        })
+    }
+
+    /// Where the primary file is until [`commit`](Self::commit).
+    #[must_use]
+    pub fn staged_path(&self) -> PathBuf {
+        self.staging.join(&self.name)
+    }
+
+    /// Where the primary file will be.
+    #[must_use]
+    pub fn final_path(&self) -> PathBuf {
+        self.folder.join(&self.name)
+    }
+
+    /// Bytes written to all files so far.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Makes the files durable and moves them to their names, the primary one last. On an error everything is as it was
+    /// before.
+    ///
+    /// # Errors
+    /// `Denied` when a name was taken meanwhile and may not be replaced; what the operating system answers.
+    pub fn commit(self) -> Result<()> {
+        let mut names: Vec<String> = lock(&self.made).iter().map(|(name, _)| name.clone()).collect();
+        names.sort_by_key(|name| *name == self.name);
+        for name in &names {
+            let path = self.staging.join(name);
+            let synced = File::open(&path).and_then(|file| file.sync_all());
+            synced.map_err(|error| Error::io(format!("{}: flush", path.display()), error))?;
+        }
+        let mut placed: Vec<Placed> = Vec::new();
+        for name in &names {
+            let (from, to) = (self.staging.join(name), self.folder.join(name));
+            match refuse_existing(&to, self.force, &self.avoid).and_then(|()| Placed::rename(from, to, self.force)) {
+                Ok(done) => placed.push(done),
+                Err(error) => {
+                    placed.into_iter().rev().for_each(Placed::undo);
+                    return Err(error);
+                }
+            }
+        }
+        let synced = File::open(&self.folder).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| Error::io(format!("{}: flush", self.folder.display()), error))
+    }
+
+    fn make(&self, name: &str) -> Result<Arc<dyn Storage>> {
+        let mut made = lock(&self.made);
+        if let Some((_, storage)) = made.iter().find(|(known, _)| known == name) {
+            return Ok(Arc::clone(storage) as Arc<dyn Storage>);
+        }
+        let path = self.staging.join(name);
+        let file = File::options().read(true).write(true).create_new(true).open(&path);
+        let file = file.map_err(|error| Error::io(format!("{}: create", path.display()), error))?;
+        // Messages name the file that the user asked for.
+        let storage = FileBlock::from_file(file, &self.folder.join(name), true)?;
+        let storage = Arc::new(Counted::new(Arc::new(storage), Arc::clone(&self.written)));
+        made.push((name.to_owned(), Arc::clone(&storage)));
+        Ok(storage)
+    }
+}
+
+impl TargetFiles for AtomicFiles {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn primary(&self) -> Result<Arc<dyn Storage>> {
+        self.make(&self.name)
+    }
+
+    fn sibling(&self, name: &str) -> Result<Arc<dyn Storage>> {
+        let mut parts = Path::new(name).components();
+        let one_part = matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name);
+        let taken = lock(&self.made).iter().any(|(known, _)| known == name);
+        if !one_part || name == self.name || taken {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("'{name}' cannot be a file beside '{}'", self.name),
+            ));
+        }
+        refuse_existing(&self.folder.join(name), self.force, &self.avoid)?;
+        self.make(name)
+    }
+}
+
+impl Drop for AtomicFiles {
+    fn drop(&mut self) {
+        // After a commit the folder holds nothing of value; before it, nothing that anybody may see. A failure leaves
+        // a hidden folder, which is no image.
+        drop(fs::remove_dir_all(&self.staging));
+        lock(&PARTIAL).retain(|folder| *folder != self.staging);
+    }
+}
+
+fn ends_in_slash(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().ends_with(b"/")
+}
+
+/// Refuses a place that is taken and may not be replaced.
+fn refuse_existing(path: &Path, force: bool, avoid: &[FileIdentity]) -> Result<()> {
+    let metadata = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(|error| Error::io(path.display().to_string(), error))?,
+    };
+    if avoid.contains(&identity_of(&metadata)) {
+        let text = format!("{}: is a file that the source is read from", path.display());
+        return Err(Error::new(ErrorKind::InvalidInput, text).with_remedy("write to another name"));
+    }
+    if !metadata.is_file() && !metadata.is_symlink() {
+        let text = format!("{}: is neither a regular file nor a block device", path.display());
+        return Err(Error::new(ErrorKind::InvalidInput, text));
+    }
+    if !force {
+        return Err(exists(path));
+    }
+    Ok(())
+}
+
+/// The error for a target that is there already.
+pub(crate) fn exists(path: &Path) -> Error {
+    Error::new(ErrorKind::Denied, format!("{}: exists", path.display())).with_remedy("replace it with --force")
+}
+
+/// Which file `metadata` is of; for a block device, which device, whatever node it was reached by.
+pub(crate) fn identity_of(metadata: &fs::Metadata) -> FileIdentity {
+    if metadata.file_type().is_block_device() {
+        FileIdentity { device: u64::MAX, inode: metadata.rdev() }
+    } else {
+        FileIdentity { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
+/// Makes the hidden folder for the files of `name`, with a name that nobody can guess.
+fn make_staging(folder: &Path, name: &str) -> Result<PathBuf> {
+    /// A component may have 255 bytes; this leaves room for what is put around it.
+    const MOST: usize = 200;
+    let mut stem = name;
+    while stem.len() > MOST {
+        let mut letters = stem.chars();
+        letters.next_back();
+        stem = letters.as_str();
+    }
+    loop {
+        // The keys are random for each `RandomState`; the folder is only made if there is none of its name.
+        let suffix = RandomState::new().hash_one(std::process::id());
+        let staging = folder.join(format!(".{stem}.{suffix:016x}.partial"));
+        match DirBuilder::new().mode(0o700).create(&staging) {
+            Ok(()) => return Ok(staging),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Error::io(format!("{}: create a folder in it", folder.display()), error)),
+        }
+    }
+}
+
+/// A block device that is written where it is.
+#[derive(Debug)]
+pub struct InPlace {
+    name: String,
+    storage: Arc<Counted>,
+    written: Arc<AtomicU64>,
+}
+
+impl InPlace {
+    /// Opens the block device at `path` for writing, unless somebody else uses it.
+    ///
+    /// # Errors
+    /// What the operating system answers: `Io` for a device that is mounted or held otherwise.
+    pub fn open(path: &Path) -> Result<Self> {
+        // For a block device, O_EXCL without O_CREAT means: not while it is mounted or claimed.
+        let exclusive = i32::try_from(rustix::fs::OFlags::EXCL.bits()).unwrap_or(0);
+        let file = File::options().read(true).write(true).custom_flags(exclusive).open(path);
+        let file = file.map_err(|error| Error::io(format!("{}: open for writing", path.display()), error))?;
+        let written = Arc::default();
+        let storage = Arc::new(FileBlock::from_file(file, path, true)?);
+        let storage = Arc::new(Counted::new(storage, Arc::clone(&written)));
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        Ok(Self { name, storage, written })
+    }
+
+    /// The device's bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.storage.size()
+    }
+
+    /// Bytes written so far.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+}
+
+impl TargetFiles for InPlace {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn primary(&self) -> Result<Arc<dyn Storage>> {
+        Ok(Arc::clone(&self.storage) as Arc<dyn Storage>)
+    }
+
+    fn sibling(&self, name: &str) -> Result<Arc<dyn Storage>> {
+        let text = format!("a block device has no room for a further file '{name}'");
+        Err(Error::new(ErrorKind::Unsupported, text).with_remedy("choose a variant that is one file"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

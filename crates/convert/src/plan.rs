@@ -1,0 +1,332 @@
+//! What a conversion will do, decided before anything is touched, and printable.
+//!
+//! A plan is made from what the input, the output and the settings say of themselves. It opens nothing, reads no payload
+//! and makes no file, so `--dry-run` is a plan and nothing else.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+use serde::Serialize;
+use transload_block::{Error, ErrorKind, Result};
+use transload_image::{Format, OptionValues, Variant};
+
+use crate::sizing::Sizing;
+use crate::{CompressionKind, DigestKind, Input, Output, Preallocation, Settings};
+
+/// How the bytes move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shape {
+    /// Workers write in place, each where its bytes belong.
+    Random,
+    /// Workers encode, one thread appends in order.
+    Ordered,
+}
+
+/// What kind of place the output is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Destination {
+    /// Files that appear when they are whole.
+    File,
+    /// A block device, written in place.
+    BlockDevice,
+    /// A pipe, written from front to back.
+    Pipe,
+}
+
+/// A shorter way that is taken where the bytes allow it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FastPath {
+    /// Zeroes and holes are neither read nor written.
+    SkipZeroes,
+    /// Compressed units go over as they are where unit and codec agree.
+    PassThrough,
+    /// The file system shares the blocks of both files, where it can.
+    Reflink,
+}
+
+/// How the result is proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verification {
+    /// Read back and compared with the source.
+    Compare,
+    /// Read back and compared with the BLAKE3 digest of what the stream held.
+    Digest,
+}
+
+/// What a conversion will do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Plan {
+    /// The source's format.
+    pub source: &'static str,
+    /// Whether the source is read once, from front to back.
+    pub streamed: bool,
+    /// The target's format.
+    pub target: &'static str,
+    /// The options that the target is made with: those that were given and those that follow from the settings.
+    pub options: Vec<(String, String)>,
+    /// What kind of place the output is.
+    pub destination: Destination,
+    /// How the bytes move.
+    pub shape: Shape,
+    /// The disk's size in bytes, where it is known.
+    pub virtual_size: Option<u64>,
+    /// The compression level of the target's units; 0 when they are not compressed.
+    pub level: u32,
+    /// Worker threads.
+    pub threads: usize,
+    /// Guest bytes that a worker takes at once.
+    pub task_bytes: u64,
+    /// Tasks that may be under way at once.
+    pub window: usize,
+    /// Bytes of memory for the target's tables.
+    pub table_bytes: u64,
+    /// Shorter ways that are taken where they can be.
+    pub fast_paths: Vec<FastPath>,
+    /// How the result is proved.
+    pub verification: Option<Verification>,
+    /// Digests that are computed on the way.
+    pub digests: Vec<DigestKind>,
+    #[serde(skip)]
+    pub(crate) values: OptionValues,
+    #[serde(skip)]
+    pub(crate) sizing: Sizing,
+}
+
+impl Plan {
+    /// The compression level when units are compressed and nobody chose one: where deflate is still fast.
+    pub const DEFAULT_LEVEL: u32 = 4;
+
+    /// Decides how to convert `input` to `output`.
+    ///
+    /// # Errors
+    /// `Unsupported` when the target's format cannot be written so; `Denied` when the target exists and may not be
+    /// replaced; `InvalidInput` when the settings contradict each other or the output, or when the target is a file of
+    /// the source.
+    pub fn new(input: &Input, output: &Output, settings: &Settings) -> Result<Self> {
+        let format = settings.format;
+        let destination = destination(output, settings.force)?;
+        let wants_stream = destination == Destination::Pipe || settings.compression.is_some();
+        let (values, variant) = target_options(settings, destination == Destination::Pipe)?;
+        let shape = shape(format, variant, wants_stream)?;
+        let (source, virtual_size) = match input {
+            Input::Image(opened) => {
+                (opened.layers.first().map_or("", |top| top.format.name), Some(opened.device.size()))
+            }
+            Input::Stream { format, stream } => (format.name, stream.size()),
+        };
+        let streamed = matches!(input, Input::Stream { .. });
+        let grows = format.name == "raw" && shape == Shape::Random && destination == Destination::File;
+        if virtual_size.is_none() && !grows {
+            let text = format!("the input does not say its size beforehand, which a {} target needs", format.name);
+            return Err(Error::new(ErrorKind::InvalidInput, text)
+                .with_remedy("name the input as a file, or have it spooled to a temporary file first"));
+        }
+        let compressed = settings.compression.is_some() || variant.is_some_and(|variant| !variant.write);
+        let verification = verification(settings, streamed, destination)?;
+        let hashing = !settings.digests.is_empty() || verification == Some(Verification::Digest);
+        let threads = settings.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);
+        let sizing = Sizing { memory: settings.memory, threads, shape, hashing };
+        let crew = sizing.of(values.size("cluster_size").unwrap_or(64 << 10));
+        let mut plan = Self {
+            source,
+            streamed,
+            target: format.name,
+            options: values.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            destination,
+            shape,
+            virtual_size,
+            level: match settings.compression {
+                Some(compression) => compression.level,
+                None if compressed => Self::DEFAULT_LEVEL,
+                None => 0,
+            },
+            threads: crew.crew.threads,
+            task_bytes: crew.span,
+            window: crew.crew.window,
+            table_bytes: sizing.table_bytes(),
+            fast_paths: Vec::new(),
+            verification,
+            digests: settings.digests.clone(),
+            values,
+            sizing,
+        };
+        plan.fast_paths = plan.find_fast_paths(input, hashing);
+        Ok(plan)
+    }
+
+    fn find_fast_paths(&self, input: &Input, hashing: bool) -> Vec<FastPath> {
+        let raw = self.source == "raw" && self.target == "raw";
+        let sparse = self.values.text("preallocation").is_none_or(|mode| mode == "off");
+        let reflink = raw && !self.streamed && !hashing && sparse && self.destination == Destination::File;
+        let encoded = match input {
+            Input::Image(opened) => opened.device.capabilities().encoded.is_some(),
+            Input::Stream { .. } => true,
+        };
+        let mut found = vec![FastPath::SkipZeroes];
+        found.extend((encoded && self.level > 0).then_some(FastPath::PassThrough));
+        found.extend(reflink.then_some(FastPath::Reflink));
+        found
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = self.virtual_size.map_or_else(|| "size not known".to_owned(), |size| format!("{size} bytes"));
+        let once = if self.streamed { ", read once" } else { "" };
+        writeln!(f, "source    {}, {size}{once}", self.source)?;
+        let place = match self.destination {
+            Destination::File => "a file that appears when it is whole",
+            Destination::BlockDevice => "a block device, written in place",
+            Destination::Pipe => "a pipe",
+        };
+        write!(f, "target    {}, {place}", self.target)?;
+        for (key, value) in &self.options {
+            write!(f, ", {key}={value}")?;
+        }
+        let how = match self.shape {
+            Shape::Random => "random: every thread writes in place",
+            Shape::Ordered => "ordered: every thread encodes, one appends",
+        };
+        write!(f, "\nshape     {how}")?;
+        if self.level > 0 {
+            write!(f, ", compressed at level {}", self.level)?;
+        }
+        write!(
+            f,
+            "\nthreads   {}, {} KiB at a time, {} under way, {} MiB for tables\nshortcuts ",
+            self.threads,
+            self.task_bytes >> 10,
+            self.window,
+            self.table_bytes >> 20
+        )?;
+        let words: Vec<_> = self
+            .fast_paths
+            .iter()
+            .map(|path| match path {
+                FastPath::SkipZeroes => "zeroes are skipped",
+                FastPath::PassThrough => "compressed units pass unchanged",
+                FastPath::Reflink => "blocks are shared where the file system can",
+            })
+            .collect();
+        f.write_str(&words.join(", "))?;
+        match self.verification {
+            Some(Verification::Compare) => f.write_str("\nverify    read back and compared with the source"),
+            Some(Verification::Digest) => f.write_str("\nverify    read back and compared by digest"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What kind of place `output` is, and whether it may be written.
+fn destination(output: &Output, force: bool) -> Result<Destination> {
+    let Output::Path(path) = output else { return Ok(Destination::Pipe) };
+    let is_device = fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_block_device());
+    if is_device && !force {
+        return Err(Error::new(ErrorKind::Denied, format!("{}: is a block device", path.display()))
+            .with_remedy("overwrite what is on it with --force"));
+    }
+    if !is_device && !force && fs::symlink_metadata(path).is_ok() {
+        return Err(crate::files::exists(path));
+    }
+    if !is_device && !has_folder(path) {
+        return Err(Error::new(ErrorKind::InvalidInput, format!("{}: the folder does not exist", path.display())));
+    }
+    Ok(if is_device { Destination::BlockDevice } else { Destination::File })
+}
+
+fn has_folder(path: &Path) -> bool {
+    path.parent().is_none_or(|folder| folder == Path::new("") || folder.is_dir())
+}
+
+/// The options of the target, and its variant where one is named.
+fn target_options(settings: &Settings, to_pipe: bool) -> Result<(OptionValues, Option<&'static Variant>)> {
+    let format = settings.format;
+    let wants_stream = to_pipe || settings.compression.is_some();
+    let has = |name: &str| format.create_options.iter().any(|spec| spec.name == name);
+    let mut values = settings.options.clone();
+    if wants_stream && has("subformat") && values.text("subformat").is_none() {
+        let stream = format.variants.iter().find(|variant| variant.stream_write);
+        if let Some(variant) = stream {
+            values.set(format.create_options, "subformat", variant.name)?;
+        }
+    }
+    let variant = values.text("subformat").and_then(|name| format.variants.iter().find(|variant| variant.name == name));
+    if let Some(compression) = settings.compression {
+        let kind = match compression.kind {
+            Some(CompressionKind::Zstd) => Some("zstd"),
+            Some(CompressionKind::Zlib) => Some("zlib"),
+            None => None,
+        };
+        let stream_only = variant.is_some_and(|variant| variant.stream_write && !variant.write);
+        match kind {
+            _ if !has("compression_type") && !stream_only => return Err(cannot_compress(format, variant)),
+            // Packed units are as long as they turn out to be, and tables that say where they are stand in front.
+            _ if to_pipe && !stream_only => {
+                let text = format!("a compressed {} cannot be written to a pipe", format.name);
+                return Err(Error::new(ErrorKind::Unsupported, text).with_remedy("write to a file, or uncompressed"));
+            }
+            Some(kind) if has("compression_type") => values.set(format.create_options, "compression_type", kind)?,
+            Some("zstd") => {
+                let text = format!("{} has no zstd compression", format.name);
+                return Err(Error::new(ErrorKind::Unsupported, text).with_remedy("compress with zlib"));
+            }
+            _ => {}
+        }
+    }
+    let mode = match settings.preallocation {
+        Preallocation::Off => return Ok((values, variant)),
+        Preallocation::Falloc => "falloc",
+        Preallocation::Full => "full",
+    };
+    if !has("preallocation") || wants_stream {
+        let text = format!("{}: room cannot be set aside for such a target", format.name);
+        return Err(Error::new(ErrorKind::Unsupported, text));
+    }
+    values.set(format.create_options, "preallocation", mode)?;
+    Ok((values, variant))
+}
+
+fn cannot_compress(format: &Format, variant: Option<&Variant>) -> Error {
+    let variant = variant.map_or_else(String::new, |variant| format!(" of subformat {}", variant.name));
+    let error = Error::new(ErrorKind::Unsupported, format!("{}{variant} is not compressed", format.name));
+    match format.variants.iter().find(|variant| variant.stream_write && !variant.write) {
+        Some(variant) => error.with_remedy(format!("choose subformat={}", variant.name)),
+        None => error,
+    }
+}
+
+fn shape(format: &Format, variant: Option<&Variant>, wants_stream: bool) -> Result<Shape> {
+    let random = format.create.is_some() && variant.is_none_or(|variant| variant.write);
+    let ordered = format.sink.is_some() && variant.is_none_or(|variant| variant.stream_write);
+    match (random, ordered) {
+        (true, _) if !wants_stream => Ok(Shape::Random),
+        (_, true) => Ok(Shape::Ordered),
+        (true, false) => {
+            let text = format!("{} cannot be written from front to back", format.name);
+            Err(Error::new(ErrorKind::Unsupported, text).with_remedy("write to a file, uncompressed"))
+        }
+        (false, false) => {
+            let variant = variant.map_or_else(String::new, |variant| format!(" subformat {}", variant.name));
+            Err(Error::new(ErrorKind::Unsupported, format!("{}{variant} is not written", format.name)))
+        }
+    }
+}
+
+fn verification(settings: &Settings, streamed: bool, destination: Destination) -> Result<Option<Verification>> {
+    match (settings.verify, destination) {
+        (false, _) => Ok(None),
+        (true, Destination::Pipe) => {
+            Err(Error::new(ErrorKind::InvalidInput, "a pipe cannot be read back to verify it")
+                .with_remedy("write to a file, or leave out --verify"))
+        }
+        (true, _) if streamed => Ok(Some(Verification::Digest)),
+        (true, _) => Ok(Some(Verification::Compare)),
+    }
+}

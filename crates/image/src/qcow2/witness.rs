@@ -1,0 +1,157 @@
+//! What the tests of writing share: targets, contents, and qemu-img as the judge.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use serde_json::Value;
+use transload_block::{BlockSink, Error, ErrorKind, FileBlock, Form, Result, Storage};
+
+use super::options::CREATE_OPTIONS;
+use crate::{OptionValues, Source, TargetFiles};
+
+/// A file in a folder of its own.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    folder: tempfile::TempDir,
+}
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A new empty file.
+    pub(crate) fn target(&self, name: &str) -> OneFile {
+        let path = self.path(name);
+        std::fs::File::create(&path).unwrap();
+        OneFile(Arc::new(FileBlock::open(&path, true).unwrap()))
+    }
+
+    /// An existing file, for reading and writing.
+    pub(crate) fn source(&self, name: &str) -> Source {
+        let path = self.path(name);
+        Source::writable(Arc::new(FileBlock::open(&path, true).unwrap())).with_path(path)
+    }
+}
+
+/// A target that is one file.
+#[derive(Debug)]
+pub(crate) struct OneFile(pub Arc<FileBlock>);
+
+impl TargetFiles for OneFile {
+    fn name(&self) -> &'static str {
+        "test.qcow2"
+    }
+
+    fn primary(&self) -> Result<Arc<dyn Storage>> {
+        Ok(Arc::clone(&self.0) as Arc<dyn Storage>)
+    }
+
+    fn sibling(&self, name: &str) -> Result<Arc<dyn Storage>> {
+        Err(Error::new(ErrorKind::Unsupported, name.to_owned()))
+    }
+}
+
+pub(crate) fn options(text: &str) -> OptionValues {
+    OptionValues::parse(CREATE_OPTIONS, [text]).unwrap()
+}
+
+/// Runs a program that the tests cannot do without.
+pub(crate) fn run(program: &str, arguments: &[&str]) -> Output {
+    Command::new(program)
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|error| panic!("{program}: {error}; the tests need Debian's qemu-utils and libqcow-utils"))
+}
+
+/// Runs a program that must succeed, and returns what it printed.
+pub(crate) fn must_run(program: &str, arguments: &[&str]) -> String {
+    let output = run(program, arguments);
+    assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What `qemu-img check` says of a file.
+pub(crate) fn qemu_check(path: &Path) -> Value {
+    let output = run("qemu-img", &["check", "--output=json", "-f", "qcow2", path.to_str().unwrap()]);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{}: {error}: {output:?}", path.display()))
+}
+
+/// Fails unless `qemu-img check` finds neither errors nor leaks.
+pub(crate) fn assert_sound(path: &Path) {
+    let verdict = qemu_check(path);
+    let count = |key: &str| verdict.get(key).and_then(Value::as_u64).unwrap_or(0);
+    let sum = count("corruptions") + count("leaks") + count("check-errors");
+    assert_eq!(sum, 0, "{}: {verdict}", path.display());
+}
+
+/// The guest's bytes as QEMU reads them.
+pub(crate) fn qemu_read(path: &Path) -> Vec<u8> {
+    let raw = path.with_extension("qemu.raw");
+    must_run("qemu-img", &["convert", "-O", "raw", path.to_str().unwrap(), raw.to_str().unwrap()]);
+    let bytes = std::fs::read(&raw).unwrap();
+    std::fs::remove_file(raw).unwrap();
+    bytes
+}
+
+/// Bytes that no codec shrinks, always the same for one seed.
+pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    for byte in &mut bytes {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        *byte = state.to_le_bytes()[3];
+    }
+    bytes
+}
+
+/// A disk of `size` bytes in which zero, compressible and incompressible stretches take turns; the stretches' length is no
+/// multiple of any cluster size.
+pub(crate) fn mixed_disk(size: usize) -> Vec<u8> {
+    let mut disk = Vec::with_capacity(size);
+    let mut turn = 0;
+    while disk.len() < size {
+        let length = (37_000 + turn * 8_191 % 150_000).min(size - disk.len());
+        match turn % 3 {
+            0 => disk.extend(std::iter::repeat_n(b"transload ", length / 10 + 1).flatten().take(length)),
+            1 => disk.extend(std::iter::repeat_n(0, length)),
+            _ => disk.extend(noise(length, turn as u64)),
+        }
+        turn += 1;
+    }
+    disk
+}
+
+/// Puts `disk` into `sink`, leaving out units of zeroes, as the engine does on one thread.
+pub(crate) fn fill(mut sink: Box<dyn BlockSink>, disk: &[u8]) {
+    let encoder = sink.encoder();
+    let unit_size = usize::try_from(encoder.unit_size()).unwrap();
+    let mut stored = Vec::new();
+    for (index, chunk) in disk.chunks(unit_size).enumerate() {
+        if chunk.iter().all(|byte| *byte == 0) {
+            continue;
+        }
+        let mut unit = chunk.to_vec();
+        unit.resize(unit_size, 0);
+        let offset = (index * unit_size) as u64;
+        match encoder.encode(&unit, &mut stored).unwrap() {
+            Form::Plain => sink.append(offset, Form::Plain, &unit).unwrap(),
+            Form::Encoded => sink.append(offset, Form::Encoded, &stored).unwrap(),
+        }
+    }
+    sink.finish().unwrap();
+}
+
+/// Asserts that `found` is `disk`, with nothing but zeroes behind it.
+pub(crate) fn assert_same_disk(found: &[u8], disk: &[u8], what: &str) {
+    assert!(found.len() >= disk.len() && found.len() < disk.len() + 512, "{what}: {} bytes", found.len());
+    let same = &found[..disk.len()] == disk && found[disk.len()..].iter().all(|byte| *byte == 0);
+    assert!(same, "{what}: the contents differ");
+}
