@@ -71,6 +71,8 @@ pub(crate) enum Fault {
     BadMagic { what: &'static str, found: u64 },
     #[error("seSparse header: the {what} is {value} sectors, and only {expected} are known")]
     SeSparseGeometry { what: &'static str, value: u64, expected: u64 },
+    #[error("footer: wrong magic number")]
+    FooterMagic,
     #[error("footer: not found at the file's end; the file is cut off")]
     NoFooter,
     #[error("footer: {what} is {footer}, and the header says {header}")]

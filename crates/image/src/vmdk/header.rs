@@ -107,6 +107,14 @@ impl HostedHeader {
         })
     }
 
+    /// Reads and checks a footer. That it has no magic is no sign of another format: the header had one.
+    pub(crate) fn parse_footer(bytes: &[u8]) -> Result<Self, Fault> {
+        Self::parse(bytes).map_err(|fault| match fault {
+            Fault::Magic { .. } => Fault::FooterMagic,
+            other => other,
+        })
+    }
+
     /// Bytes of a grain.
     pub(crate) fn grain_bytes(&self) -> u64 {
         self.grain_sectors * SECTOR

@@ -71,7 +71,7 @@ fn find_footer(file: &dyn BlockRead) -> Result<HostedHeader> {
         let sectors: Vec<_> = bytes.chunks_exact(512).collect();
         for pair in sectors.windows(2).rev() {
             if is_footer_marker(pair[0]) {
-                return match HostedHeader::parse(pair[1])? {
+                return match HostedHeader::parse_footer(pair[1])? {
                     HostedHeader { gd: DirectoryPlace::Footer, .. } => Err(Fault::NoDirectory.into()),
                     footer => Ok(footer),
                 };

@@ -1,4 +1,16 @@
-//! VMDK.
+//! VMDK, the disks of VMware, VirtualBox and of every OVA: a descriptor, and extents that hold the bytes.
+//!
+//! VMware, "Virtual Disk Format 5.0" and 1.1. What is read and refused is in `docs/formats/vmdk.md`.
+//!
+//! ```text
+//! probe ──► open::Image ──► describe: ImageInfo
+//!                       └─► extents ──► hosted · cowd · sesparse ──► map::Tables ──► sparse::Sparse ─┐
+//!                                   └─► flat, zero ─────────────────────────────────────────────────┴─► read::VmdkDevice
+//! stream: header, descriptor, grains by their markers ──► BlockStream
+//! ```
+//!
+//! The three sparse dialects share one map and one reader, since they differ only in headers and in the meaning of table
+//! entries. A driver knows its own layer: a hole is where a parent shows, and the parent is another layer.
 
 mod cache;
 pub(crate) mod check;

@@ -235,7 +235,7 @@ impl Stream {
     fn footer(&mut self) -> Result<()> {
         let mut sector = [0; 512];
         self.input.exact(&mut sector, "in the footer")?;
-        let found = HostedHeader::parse(&sector).map_err(|fault| Error::from(fault).context("footer"))?;
+        let found = HostedHeader::parse_footer(&sector).map_err(|fault| Error::from(fault).context("footer"))?;
         for (what, footer, header) in [
             ("the grain size", found.grain_sectors, self.header.grain_sectors),
             ("the number of entries per grain table", found.gtes_per_gt, self.header.gtes_per_gt),
