@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use rustix::fs::ioctl_ficlone;
-use transload_block::{BlockRead, BlockWrite, Error, ErrorKind, FileBlock, Result, ZeroMode};
+use transload_block::{BlockRead, BlockWrite, Error, ErrorKind, FileBlock, Result, Slice, ZeroMode};
 use transload_image::{
     CreateRequest, Format, IdSource, OpenSettings, Opened, SinkOutput, SinkRequest, Source, TargetFiles,
 };
@@ -318,12 +318,16 @@ impl Run<'_> {
     /// Reads the finished image back.
     fn verify(&self, source: Option<Arc<dyn BlockRead>>, place: &Place, report: &mut Report) -> Result<()> {
         let Some(verification) = self.plan.verification else { return Ok(()) };
-        let target = self.reopen(place)?;
+        let mut target = self.reopen(place)?;
         let scan = ScanSettings {
             threads: self.settings.threads,
             progress: self.settings.progress.clone(),
             cancel: self.settings.cancel.clone(),
         };
+        if matches!(place, Place::Device(..)) && self.plan.target == "raw" && target.size() > report.virtual_size {
+            // A device may be larger than the disk on it; a raw disk does not say where it ends.
+            target = Arc::new(Slice::new(target, 0..report.virtual_size)?);
+        }
         if target.size() != report.virtual_size {
             let text = format!("the result has {} bytes, the source {}", target.size(), report.virtual_size);
             return Err(Error::new(ErrorKind::Checksum, text));
