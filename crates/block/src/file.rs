@@ -319,7 +319,13 @@ impl Storage for FileBlock {
         if length == 0 {
             return Ok(());
         }
-        host::allocate(&self.file, range.start, length).map_err(|error| {
+        // A block device may be thin: nobody says whether its sectors have room behind them.
+        let answer = if self.is_block_device() {
+            Err(io::ErrorKind::Unsupported.into())
+        } else {
+            host::allocate(&self.file, range.start, length)
+        };
+        answer.map_err(|error| {
             if error.kind() == io::ErrorKind::Unsupported {
                 let name = self.path.display();
                 return Error::new(ErrorKind::Unsupported, format!("{name}: the system cannot set room aside for it"));

@@ -66,6 +66,16 @@ impl From<Vec<u8>> for Memory {
     }
 }
 
+impl Clone for Memory {
+    /// A copy of the bytes at some moment between the writes that go on.
+    fn clone(&self) -> Self {
+        let table = self.table_mut();
+        let copy = |page: &Page| RwLock::new(page.read().unwrap_or_else(PoisonError::into_inner).clone());
+        let pages = table.pages.iter().map(|(number, page)| (*number, copy(page))).collect();
+        Self(RwLock::new(Table { size: table.size, pages }))
+    }
+}
+
 impl std::fmt::Debug for Memory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let table = self.table();

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use rustix::fs::ioctl_ficlone;
-use transload_block::{BlockRead, BlockWrite, Error, ErrorKind, FileBlock, Result, Slice, ZeroMode};
+use transload_block::{BlockRead, BlockWrite, Error, ErrorKind, FileBlock, Result, Slice, ZeroMode, Zeros};
 use transload_image::{
     CreateRequest, Format, IdSource, OpenSettings, Opened, SinkOutput, SinkRequest, Source, TargetFiles,
 };
@@ -318,30 +318,36 @@ impl Run<'_> {
     /// Reads the finished image back.
     fn verify(&self, source: Option<Arc<dyn BlockRead>>, place: &Place, report: &mut Report) -> Result<()> {
         let Some(verification) = self.plan.verification else { return Ok(()) };
-        let mut target = self.reopen(place)?;
+        let target = self.reopen(place)?;
         let scan = ScanSettings {
             threads: self.settings.threads,
             progress: self.settings.progress.clone(),
             cancel: self.settings.cancel.clone(),
         };
-        if matches!(place, Place::Device(..)) && self.plan.target == "raw" && target.size() > report.virtual_size {
-            // A device may be larger than the disk on it; a raw disk does not say where it ends.
-            target = Arc::new(Slice::new(target, 0..report.virtual_size)?);
-        }
-        if target.size() != report.virtual_size {
-            let text = format!("the result has {} bytes, the source {}", target.size(), report.virtual_size);
+        let size = report.virtual_size;
+        if target.size() < size {
+            let text = format!("the result has {} bytes, the source {size}", target.size());
             return Err(Error::new(ErrorKind::Checksum, text));
         }
+        // A format that counts in sectors or more ends in zeroes behind a disk of another size; a block device ends in
+        // what was there before.
+        let end = if matches!(place, Place::Device(..)) { size } else { target.size() };
         match (verification, source) {
             (Verification::Compare, Some(source)) => {
-                self.begin(target.size());
-                if let Some(offset) = first_difference(source.as_ref(), target.as_ref(), target.size(), &scan)? {
+                self.begin(end);
+                if let Some(offset) = first_difference(source.as_ref(), target.as_ref(), end, &scan)? {
                     let text = format!("the result differs from the source at guest offset {offset}");
                     return Err(Error::new(ErrorKind::Checksum, text));
                 }
             }
             _ => {
-                let found = digest(&target, &[DigestKind::Blake3], &scan)?;
+                let whole: Arc<dyn BlockRead> = Arc::new(Slice::new(Arc::clone(&target), 0..size)?);
+                let rest = Slice::new(target, size..end)?;
+                if let Some(offset) = first_difference(&Zeros::new(0), &rest, end - size, &scan)? {
+                    let text = format!("the result is not zero at guest offset {}, behind the source", size + offset);
+                    return Err(Error::new(ErrorKind::Checksum, text));
+                }
+                let found = digest(&whole, &[DigestKind::Blake3], &scan)?;
                 let wanted = self.digests.finish(DigestKind::Blake3);
                 if found.first() != wanted.as_ref() {
                     return Err(Error::new(ErrorKind::Checksum, "the result's BLAKE3 digest is not the source's"));

@@ -1,1 +1,37 @@
-//! Testkit.
+//! What tests need: the block contract as a suite, storage that misbehaves on command, sample disks, and witnesses by other
+//! makers. Nothing here is part of the product.
+//!
+//! | module | for |
+//! |---|---|
+//! | [`conformance`] | putting a device through every sentence of the block contract |
+//! | [`misbehaving`] | storage that fails at the Nth operation, runs full, is slow, stands still |
+//! | [`short_io`] | short reads and writes beneath the loops that a file's driver runs |
+//! | [`crash`] | the file as a crash would leave it |
+//! | [`overlay`] | a writable layer with holes, for chains |
+//! | [`packed`] | a layer of compressed units |
+//! | [`target`] | the files of a new image, in memory |
+//! | [`disks`] | sample disks, digests, comparison |
+//! | [`witness`] | `qemu-img` and others as judges |
+//! | [`corpus`] | real images that stand beside the project |
+//! | [`random`] | random numbers that are the same in every run |
+
+pub mod conformance;
+pub mod corpus;
+pub mod crash;
+pub mod disks;
+pub mod misbehaving;
+pub mod overlay;
+pub mod packed;
+pub mod random;
+pub mod short_io;
+pub mod target;
+pub mod witness;
+
+pub use corpus::Corpus;
+pub use crash::CrashStorage;
+pub use misbehaving::{Counted, Misbehaving, Operation};
+pub use overlay::Overlay;
+pub use packed::Packed;
+pub use random::Random;
+pub use short_io::ShortIo;
+pub use target::MemoryTarget;

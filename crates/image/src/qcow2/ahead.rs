@@ -149,7 +149,7 @@ impl Ahead {
         for run in self.tables[start..].iter().take_while(|run| run.l1_index < end) {
             for entry_index in run.l1_index.max(first)..(run.l1_index + run.count).min(end) {
                 let table = self.l2 + run.before + (entry_index - run.l1_index);
-                put_entry(cluster, entry_index - first, table * self.image.geometry.cluster_size() | entry::COPIED);
+                put_entry(cluster, entry_index - first, (table * self.image.geometry.cluster_size()) | entry::COPIED);
                 any = true;
             }
         }

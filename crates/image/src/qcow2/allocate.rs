@@ -17,8 +17,8 @@ use super::layout::{self, entry};
 use super::open::{Geometry, ParsedHeader};
 use super::tables::{encode, index, read_padded};
 
-/// The first step by which the file is made longer; later ones are an eighth of its size.
-const GROWTH_MIN: u64 = 64 << 20;
+/// The smallest step by which the file is made longer; otherwise it is half its size.
+const GROWTH_MIN: u64 = 1 << 20;
 /// The largest such step.
 const GROWTH_MAX: u64 = 1 << 30;
 /// Where in the header the refcount table's offset and, right behind it, its clusters stand.
@@ -205,7 +205,7 @@ impl Refcounts {
         if end <= size {
             return Ok(());
         }
-        let step = (size / 8).clamp(GROWTH_MIN, GROWTH_MAX);
+        let step = (size / 2).clamp(GROWTH_MIN, GROWTH_MAX);
         // Ahead of the need where there is room; a full or fixed device may still have just enough.
         match file.set_size(self.geometry.round_up(end.saturating_add(step))) {
             Ok(()) => self.grown = true,

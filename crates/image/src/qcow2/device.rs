@@ -17,6 +17,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use transload_block::{BlockRead, Result, Storage};
 
+use super::check::rebuild_refcounts;
 use super::error::Qcow2Error;
 use super::layout::{SUBCLUSTERS, VERSION_3, entry};
 use super::map::{self, CompressedRange, EntryRules, L2Entry, Mapping};
@@ -106,17 +107,18 @@ impl Qcow2 {
 
     /// A device for reading and writing the active disk in `storage`, which holds a sound header, an L1 table for the
     /// disk's size, and refcounts: an existing image, or one that has just been created. `data_file` is there exactly
-    /// when the header says so.
+    /// when the header says so. The refcounts of an image that was not closed are made right first.
     ///
     /// # Errors
-    /// Kind `Corrupt` when the image is marked as corrupt, and when a rule of the header or the refcount table is broken;
+    /// Kind `Corrupt` when the image is marked as corrupt, when one that was not closed has more wrong with it than its
+    /// refcounts, and when a rule of the header or the refcount table is broken;
     /// `Unsupported` when it is encrypted.
     pub(crate) fn open_for_writing(
         storage: Arc<dyn Storage>,
         data_file: Option<Arc<dyn Storage>>,
         cache_bytes: usize,
     ) -> Result<Self> {
-        let header = ParsedHeader::read(&*storage)?;
+        let mut header = ParsedHeader::read(&*storage)?;
         if header.corrupt() {
             return Err(Qcow2Error::MarkedCorrupt.into());
         }
@@ -124,7 +126,8 @@ impl Qcow2 {
             return Err(Qcow2Error::Encrypted(name).into());
         }
         if header.dirty() {
-            return Err(Qcow2Error::Dirty.into());
+            rebuild_refcounts(&*storage, &header)?;
+            header = ParsedHeader::read(&*storage)?;
         }
         if header.has_data_file() != data_file.is_some() {
             return Err(Qcow2Error::DataFileUnnamed.into());

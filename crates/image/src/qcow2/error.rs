@@ -90,8 +90,6 @@ pub(crate) enum Qcow2Error {
     DataOverMetadata { host: u64, structure: &'static str },
     #[error("the image is marked as corrupt and may only be read")]
     MarkedCorrupt,
-    #[error("the image was not closed: its refcounts must be rebuilt before it is written")]
-    Dirty,
 }
 
 impl Qcow2Error {
@@ -104,7 +102,6 @@ impl Qcow2Error {
             | Self::Encrypted(_)
             | Self::CompressionType(_)
             | Self::Incompatible(_)
-            | Self::Dirty
             | Self::DataFileUnnamed => ErrorKind::Unsupported,
             Self::TableTooLarge { .. } | Self::TooManySnapshots(_) | Self::SnapshotTableTooLarge { .. } => {
                 ErrorKind::TooLarge
@@ -119,9 +116,7 @@ impl From<Qcow2Error> for Error {
     fn from(error: Qcow2Error) -> Self {
         let out = Self::new(error.kind(), error.to_string());
         match error {
-            Qcow2Error::MarkedCorrupt | Qcow2Error::Dirty => {
-                out.with_remedy("mend the image with `transload check --repair`")
-            }
+            Qcow2Error::MarkedCorrupt => out.with_remedy("mend the image with `transload check --repair`"),
             Qcow2Error::Encrypted(_) => out.with_remedy("decrypt the image with the tool that made it"),
             _ => out,
         }

@@ -113,7 +113,7 @@ fn fields(image: &NewImage, places: TablePlaces) -> Result<Header> {
         compatible_features: U64::new(compatible_features),
         autoclear_features: U64::new(0),
         refcount_order: U32::new(image.geometry.refcount_order),
-        header_length: U32::new(HEADER_LENGTH_V3_COMPRESSION as u32),
+        header_length: U32::new(narrow(HEADER_LENGTH_V3_COMPRESSION as u64, "header")?),
         compression_type: u8::from(image.compression == Codec::Zstd),
         padding: [0; 7],
     })

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use transload_block::{BlockRead, Error, ErrorKind, Result, Storage};
 
+use super::bitmap;
 use super::device::{Files, Qcow2};
 use super::error::Qcow2Error;
 use super::open::ParsedHeader;
@@ -136,6 +137,10 @@ fn info(source: &Source, header: &ParsedHeader, snapshots: &[Snapshot]) -> Image
     }
     if header.has_data_file() {
         detail("data-file-raw", on_off(header.data_file_raw()));
+    }
+    match bitmap::list(&**source.bytes(), header) {
+        Ok(bitmaps) => info.bitmaps = bitmaps,
+        Err(error) => info.warnings.push(error.to_string()),
     }
     if header.dirty() {
         info.warnings.push("the image was not closed: its refcounts may be wrong".to_owned());

@@ -101,7 +101,7 @@ pub(crate) struct NewImage {
 }
 
 /// Virtual sizes are counted in sectors of this many bytes by QEMU, which cuts off what is left over.
-const SECTOR: u64 = 512;
+pub(crate) const SECTOR: u64 = 512;
 
 impl NewImage {
     /// Checks `options` for an image of `size` bytes.

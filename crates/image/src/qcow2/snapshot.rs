@@ -35,6 +35,14 @@ pub(crate) struct Snapshot {
 /// # Errors
 /// `Corrupt` when an entry reaches behind the file; `TooLarge` when the table is larger than any with sensible names.
 pub(crate) fn read_table(file: &dyn BlockRead, header: &ParsedHeader) -> Result<Vec<Snapshot>> {
+    read_table_and_end(file, header).map(|(snapshots, _)| snapshots)
+}
+
+/// Reads the snapshot table, and answers the byte behind it too.
+///
+/// # Errors
+/// As [`read_table`].
+pub(crate) fn read_table_and_end(file: &dyn BlockRead, header: &ParsedHeader) -> Result<(Vec<Snapshot>, u64)> {
     let mut snapshots = Vec::new();
     let mut at = header.snapshots_offset;
     let limit = SNAPSHOT_TABLE_BYTES_MAX;
@@ -48,7 +56,7 @@ pub(crate) fn read_table(file: &dyn BlockRead, header: &ParsedHeader) -> Result<
         }
         snapshots.push(snapshot);
     }
-    Ok(snapshots)
+    Ok((snapshots, at))
 }
 
 /// Reads the entry at `at`, and says how long it is with its padding.

@@ -17,7 +17,8 @@ use transload_block::{BlockEncoder, BlockSink, Codec, Error, ErrorKind, Extent, 
 
 use super::ahead::Ahead;
 use super::header_write::{TablePlaces, header_bytes};
-use super::layout::{COMPRESSED_SECTOR, entry};
+use super::layout::entry;
+use super::map::compressed_descriptor;
 use super::options::{NewImage, Preallocation};
 use super::packed::PackedFile;
 use crate::codec::Encoder;
@@ -214,7 +215,10 @@ impl BlockSink for CompressedSink {
             }
             Form::Encoded if !bytes.is_empty() && (bytes.len() as u64) < self.image.geometry.cluster_size() => {
                 let host = self.file.append_packed(bytes)?;
-                let value = compressed_entry(self.image.geometry.cluster_bits, host, bytes.len() as u64)?;
+                let length = bytes.len() as u64;
+                let value = compressed_descriptor(self.image.geometry, host, length).ok_or_else(|| {
+                    Error::new(ErrorKind::TooLarge, format!("no entry for {length} compressed bytes at {host}"))
+                })?;
                 self.set_l2_entry(cluster, value, 0);
             }
             _ => return Err(wrong_length(form, bytes.len(), &self.image)),
@@ -240,22 +244,6 @@ impl BlockSink for CompressedSink {
         storage.write_at(&header_bytes(&image, places)?, 0)?;
         storage.flush()
     }
-}
-
-/// The L2 entry of a compressed cluster of `length` bytes at `host`.
-///
-/// Its low bits are the offset and its high bits the sectors of 512 bytes it touches beyond the first; where one ends and
-/// the other begins depends on the cluster size.
-fn compressed_entry(cluster_bits: u32, host: u64, length: u64) -> Result<u64> {
-    let offset_bits = 62 - (cluster_bits - 8);
-    if host >> offset_bits != 0 {
-        return Err(Error::new(
-            ErrorKind::TooLarge,
-            format!("a compressed cluster at {host} is out of the reach of {offset_bits} bits"),
-        ));
-    }
-    let sectors = (host + length - 1) / COMPRESSED_SECTOR - host / COMPRESSED_SECTOR;
-    Ok(entry::COMPRESSED | sectors << offset_bits | host)
 }
 
 /// Passes clusters on as they are.

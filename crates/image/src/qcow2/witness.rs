@@ -5,7 +5,10 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use serde_json::Value;
-use transload_block::{BlockSink, Error, ErrorKind, FileBlock, Form, Result, Storage};
+use transload_block::{
+    BlockLimits, BlockRead, BlockSink, BlockWrite, Capabilities, Error, ErrorKind, Extent, FileBlock, Form, Memory,
+    Result, Storage, ZeroMode,
+};
 
 use super::options::CREATE_OPTIONS;
 use crate::{OptionValues, Source, TargetFiles};
@@ -154,4 +157,94 @@ pub(crate) fn assert_same_disk(found: &[u8], disk: &[u8], what: &str) {
     assert!(found.len() >= disk.len() && found.len() < disk.len() + 512, "{what}: {} bytes", found.len());
     let same = &found[..disk.len()] == disk && found[disk.len()..].iter().all(|byte| *byte == 0);
     assert!(same, "{what}: the contents differ");
+}
+
+/// The corpus of real images, unpacked.
+pub(crate) struct Corpus {
+    pub folder: PathBuf,
+    pub manifest: PathBuf,
+}
+
+/// Finds the corpus, and unpacks it into the target folder once. Where it is missing, says so and answers `None`.
+pub(crate) fn corpus() -> Option<Corpus> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2)?;
+    let packed = root.parent()?.join("shared/corpus/visible.tar.zst");
+    if !packed.exists() {
+        eprintln!("SKIPPED: {} is missing, real images were not tested", packed.display());
+        return None;
+    }
+    let folder = root.join("target/corpus");
+    if !folder.exists() {
+        let fresh = root.join(format!("target/corpus.{}", std::process::id()));
+        std::fs::create_dir_all(&fresh).unwrap();
+        must_run("tar", &["--zstd", "-xf", packed.to_str()?, "-C", fresh.to_str()?]);
+        // Another test may have been faster.
+        if std::fs::rename(&fresh, &folder).is_err() {
+            std::fs::remove_dir_all(&fresh).unwrap();
+        }
+    }
+    Some(Corpus { folder, manifest: packed.with_file_name("MANIFEST.tsv") })
+}
+
+/// Storage that fails after some writes.
+#[derive(Debug)]
+pub(crate) struct Failing {
+    pub inner: Memory,
+    left: std::sync::atomic::AtomicUsize,
+}
+
+impl Failing {
+    pub(crate) fn after(writes: usize, bytes: Vec<u8>) -> Self {
+        Self { inner: Memory::from(bytes), left: writes.into() }
+    }
+}
+
+impl BlockRead for Failing {
+    fn size(&self) -> u64 {
+        self.inner.size()
+    }
+
+    fn limits(&self) -> BlockLimits {
+        self.inner.limits()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.inner.read_at(buf, offset)
+    }
+
+    fn block_status(&self, range: std::ops::Range<u64>) -> Result<Extent> {
+        self.inner.block_status(range)
+    }
+
+    fn capabilities(&self) -> Capabilities<'_> {
+        self.inner.capabilities()
+    }
+}
+
+impl BlockWrite for Failing {
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+        use std::sync::atomic::Ordering::SeqCst;
+        if self.left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_err() {
+            return Err(Error::new(ErrorKind::Io, "no more writes"));
+        }
+        self.inner.write_at(buf, offset)
+    }
+
+    fn write_zeroes_at(&self, range: std::ops::Range<u64>, mode: ZeroMode) -> Result<()> {
+        self.inner.write_zeroes_at(range, mode)
+    }
+
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Storage for Failing {
+    fn set_size(&self, size: u64) -> Result<()> {
+        self.inner.set_size(size)
+    }
+
+    fn allocate(&self, range: std::ops::Range<u64>) -> Result<()> {
+        self.inner.allocate(range)
+    }
 }

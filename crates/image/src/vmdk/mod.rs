@@ -1,6 +1,7 @@
 //! VMDK.
 
 mod cache;
+pub(crate) mod check;
 pub(crate) mod cowd;
 pub(crate) mod descriptor;
 mod directory;
@@ -49,7 +50,7 @@ pub const FORMAT: Format = Format {
     create: Some(create::create),
     sink: Some(sink::sink),
     measure: Some(measure::measure),
-    check: None,
+    check: Some(check::check),
     resize: None,
 };
 

@@ -34,14 +34,14 @@ fn content(offset: u64, grain: &mut [u8]) -> bool {
     let number = offset / 65536;
     // Zeroes that the writer is told of and zeroes that it has to find.
     if (70..1800).contains(&number) || number % 7 == 3 {
-        return number % 14 == 3 && number % 5 == 0;
+        return number % 14 == 3 && number.is_multiple_of(5);
     }
     let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     for (place, byte) in grain.iter_mut().enumerate() {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        *byte = if number % 3 == 0 { state.to_le_bytes()[2] } else { (place / 97 % 251).to_le_bytes()[0] };
+        *byte = if number.is_multiple_of(3) { state.to_le_bytes()[2] } else { (place / 97 % 251).to_le_bytes()[0] };
     }
     true
 }

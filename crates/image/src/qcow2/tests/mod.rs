@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use transload_block::{BlockRead, BlockStatus, FileBlock};
 
+use super::device::Qcow2;
 use super::layer;
 use super::witness::must_run;
 use crate::{Access, Layer, OpenRequest, OptionValues, ReferenceGate, Source};

@@ -116,10 +116,8 @@ fn sound_directory(storage: &dyn Storage, header: &HostedHeader, sectors: u64) -
 
 fn descriptor_place(image: &Image, source: &Source) -> Result<DescriptorPlace> {
     let storage = Arc::clone(source.storage()?);
-    let room = match image.hosted.as_ref().and_then(|hosted| hosted.header.descriptor) {
-        Some((sector, sectors)) => Some(sector * SECTOR..(sector + sectors) * SECTOR),
-        None => None,
-    };
+    let embedded = image.hosted.as_ref().and_then(|hosted| hosted.header.descriptor);
+    let room = embedded.map(|(sector, sectors)| sector * SECTOR..(sector + sectors) * SECTOR);
     let (start, length) = match &room {
         Some(room) => (room.start, room.end - room.start),
         None => (0, storage.size()),

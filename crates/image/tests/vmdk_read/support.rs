@@ -10,7 +10,7 @@ use transload_block::BlockRead;
 
 /// An image of the corpus.
 #[derive(Clone, Debug)]
-pub struct Sample {
+pub(crate) struct Sample {
     pub path: PathBuf,
     /// The path in the corpus.
     pub name: String,
@@ -21,7 +21,7 @@ pub struct Sample {
 }
 
 /// The images of the corpus, or `None`, said aloud, where it is not there.
-pub fn corpus() -> Option<Vec<Sample>> {
+pub(crate) fn corpus() -> Option<Vec<Sample>> {
     let root = corpus_folder()?;
     let manifest = fs::read_to_string(root.join("MANIFEST.tsv")).expect("the corpus has a manifest");
     let samples = manifest.lines().skip(1).map(|line| {
@@ -71,7 +71,7 @@ fn unpack(packed: &Path, target: &Path) -> PathBuf {
 }
 
 /// Runs a tool that must be there and succeed.
-pub fn run(command: &mut Command) -> Output {
+pub(crate) fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}; is the tool installed?"));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {}: {errors}", output.status);
@@ -79,7 +79,7 @@ pub fn run(command: &mut Command) -> Output {
 }
 
 /// The SHA-256 of all bytes of a device, read in steps of `step`, holes skipped as zeroes.
-pub fn digest(device: &dyn BlockRead, step: usize) -> transload_block::Result<String> {
+pub(crate) fn digest(device: &dyn BlockRead, step: usize) -> transload_block::Result<String> {
     let mut hash = Sha256::new();
     let zeroes = vec![0; 1 << 20];
     let mut buf = vec![0; step];
@@ -103,7 +103,7 @@ pub fn digest(device: &dyn BlockRead, step: usize) -> transload_block::Result<St
 }
 
 /// Makes a sparse file of `size` bytes with a pattern in some of it.
-pub fn patterned_file(path: &Path, size: u64, seed: u64) {
+pub(crate) fn patterned_file(path: &Path, size: u64, seed: u64) {
     use std::os::unix::fs::FileExt;
     let file = File::create(path).expect("a scratch file");
     file.set_len(size).expect("a sparse file");
