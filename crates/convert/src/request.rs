@@ -147,7 +147,7 @@ pub struct GuestDigest {
 
 /// Somebody who is told how far a job is. Calls come from any thread, and often: they must be quick.
 pub trait Progress: Send + Sync + Debug {
-    /// The guest bytes to go through are known.
+    /// The guest bytes to go through are known. Called once more, and counted from zero, when the result is read back.
     fn begin(&self, total: u64);
     /// Some of them are done.
     fn advance(&self, delta: ProgressDelta);

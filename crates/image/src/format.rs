@@ -204,7 +204,7 @@ pub struct SinkRequest<'a> {
     pub size: u64,
     /// Values for the format's `create_options`.
     pub options: &'a OptionValues,
-    /// The compression level, 1 (fastest) to 12 (smallest), where the image is compressed.
+    /// The compression level, 1 (fastest) to 12 (smallest); 0 where nothing is to be compressed: a plain image to a pipe.
     pub level: u32,
     /// Where identifiers come from.
     pub ids: &'a IdSource,

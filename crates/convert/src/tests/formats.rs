@@ -199,3 +199,45 @@ fn a_spooled_qcow2_converts_like_its_file() {
     let found = compare(&*opened.device, &*read(&source).device, false, &ScanSettings::default()).unwrap();
     assert!(found.identical);
 }
+
+/// A loop device, which only root has: elsewhere the test says that it was skipped.
+struct Loop(PathBuf);
+
+impl Loop {
+    fn new(file: &Path) -> Option<Self> {
+        let output = Command::new("losetup").args(["-f", "--show"]).arg(file).output().ok()?;
+        let name = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| Self(PathBuf::from(name.trim())))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        Command::new("losetup").arg("-d").arg(&self.0).status().unwrap();
+    }
+}
+
+#[test]
+fn a_block_device_is_written_in_place_and_zeroed_where_the_disk_is_zero() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = raw_file(folder.path(), (5 << 20) + 512);
+    let file = folder.path().join("device");
+    fs::write(&file, vec![0xff; 8 << 20]).unwrap();
+    let Some(device) = Loop::new(&file) else {
+        eprintln!("SKIPPED: there is no loop device to write to");
+        return;
+    };
+    let mut settings = target("raw", "", 0);
+    let refused = convert(Input::Image(read(&source)), Output::Path(device.0.clone()), &settings).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Denied);
+    settings.force = true;
+    let report = convert(Input::Image(read(&source)), Output::Path(device.0.clone()), &settings).unwrap();
+    assert!(report.verified);
+    let (wanted, found) = (fs::read(&source).unwrap(), fs::read(&device.0).unwrap());
+    assert!(found[..wanted.len()] == wanted);
+    assert!(found[wanted.len()..].iter().all(|byte| *byte == 0xff), "what lies behind the disk is left alone");
+    let same = convert(Input::Image(read(&device.0)), Output::Path(device.0.clone()), &settings).unwrap_err();
+    assert_eq!(same.kind(), ErrorKind::InvalidInput, "{same}");
+    let large = Input::Image(super::fakes::opened(Arc::new(Disk::mixed(9 << 20, 1))));
+    assert_eq!(convert(large, Output::Path(device.0.clone()), &settings).unwrap_err().kind(), ErrorKind::NoSpace);
+}
