@@ -210,6 +210,21 @@ fn create_makes_an_empty_disk_that_others_open() {
 }
 
 #[test]
+fn create_makes_an_overlay_as_large_as_its_backing_file() {
+    let folder = folder_with_disk();
+    let path = folder.path();
+    fs::create_dir(path.join("deep")).unwrap();
+    succeed(path, &["convert", "disk.raw", "deep/base.qcow2"]);
+    succeed(path, &["create", "-o", "backing_file=base.qcow2,backing_fmt=qcow2", "deep/top.qcow2"]);
+    succeed(path, &["compare", "disk.raw", "deep/top.qcow2"]);
+    let judge = qemu_img(path, &["compare", "-f", "raw", "-F", "qcow2", "disk.raw", "deep/top.qcow2"]);
+    assert!(judge.status.success(), "{}", complaint(&judge));
+    fail(path, &["create", "-o", "backing_file=none.qcow2,backing_fmt=qcow2", "deep/other.qcow2"], 1);
+    fail(path, &["create", "deep/other.qcow2"], 2);
+    assert_eq!(names(&path.join("deep")), ["base.qcow2", "top.qcow2"]);
+}
+
+#[test]
 fn create_is_deterministic_and_seeds_differ() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
