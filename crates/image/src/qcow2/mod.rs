@@ -5,6 +5,7 @@
 mod ahead;
 mod allocate;
 mod bitmap;
+mod change;
 mod check;
 mod create;
 mod device;
@@ -22,6 +23,7 @@ mod packed;
 mod read;
 mod refcounts;
 mod references;
+mod reserve;
 mod resize;
 mod snapshot;
 mod stream;
