@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use crate::process::{cargo, run};
-use crate::{dependencies, tools};
+use crate::process::{cargo, root, run};
+use crate::{dependencies, docs, tools};
 
 /// Installs the witnesses and runs every test, documentation examples too.
 pub(crate) fn test(arguments: &[String]) -> Result<()> {
@@ -17,5 +17,6 @@ pub(crate) fn lint() -> Result<()> {
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))?;
     run(cargo(&["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"])
         .env("RUSTDOCFLAGS", "-D warnings"))?;
+    docs::run(&root(), true)?;
     dependencies::check()
 }

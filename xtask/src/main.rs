@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod dependencies;
+mod docs;
 mod fuzz;
 mod process;
 mod tools;
@@ -33,6 +34,12 @@ enum Task {
     Ci,
     /// Prove the directions between the crates, and the licences of what they depend on
     Dependencies,
+    /// Write the parts of the documentation that are made from the table of formats
+    Docs {
+        /// Only say whether they are up to date
+        #[arg(long)]
+        check: bool,
+    },
     /// Measure against qemu-img and write docs/benchmarks.md
     Bench(bench::Arguments),
     /// Run the fuzz targets
@@ -46,6 +53,7 @@ fn main() -> Result<()> {
         Task::Lint => ci::lint(),
         Task::Ci => ci::lint().and_then(|()| ci::test(&[])),
         Task::Dependencies => dependencies::check(),
+        Task::Docs { check } => docs::run(&process::root(), check),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
     }

@@ -1,3 +1,16 @@
-//! The `transload` binary.
+//! The `transload` binary: arguments in, exit code out. One file per command in `commands`; what they have in common
+//! (opening, printing, failing, being interrupted) stands beside it.
 
-fn main() {}
+mod args;
+mod commands;
+mod failure;
+mod help;
+mod input;
+mod interrupt;
+mod progress;
+mod target;
+mod text;
+
+fn main() -> std::process::ExitCode {
+    commands::run()
+}

@@ -14,11 +14,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use serde::Serialize;
-use transload_block::{BlockRead, BlockStatus, Result};
+use transload_block::{BlockRead, BlockStatus, Result, is_all_zero};
 
 use crate::feed::status;
 use crate::job::{Job, lock};
-use crate::zero::is_all_zero;
 use crate::{Cancel, Progress, ProgressDelta};
 
 /// What two disks have in common.

@@ -106,6 +106,8 @@ struct Walk {
     cursor: u64,
     /// Device: data reaches at least to here.
     data_until: u64,
+    /// Stream: the end of the last unit that came, zeroes included.
+    reached: u64,
     stream: Option<StreamEnd>,
     done: bool,
 }
@@ -233,12 +235,10 @@ impl Feed {
         job: &Job<'_>,
         buffers: &mut Buffers,
     ) -> Result<(Range<u64>, Vec<StreamUnit>)> {
-        let cursor = walk.cursor;
         let Some(end) = walk.stream.as_mut() else {
             return Err(Error::new(ErrorKind::InvalidInput, "the stream was read already"));
         };
         let mut units: Vec<StreamUnit> = Vec::new();
-        let mut reached = cursor;
         let mut window_end = u64::MAX;
         while let Some(unit) = end.next(buffers)? {
             job.check()?;
@@ -246,7 +246,7 @@ impl Feed {
                 end.ahead.push_front(unit);
                 break;
             }
-            reached = checked_unit(&unit, units.last().map_or(cursor, unit_end), unit_size, size)?;
+            walk.reached = checked_unit(&unit, walk.reached, unit_size, size)?;
             if matches!(unit.payload, Payload::Zero) {
                 continue;
             }
@@ -261,7 +261,7 @@ impl Feed {
                 self.align_down(first.offset)..stop
             }
             // A stream that does not know its size ends where its last unit does.
-            _ => size.map_or(reached..reached, |size| size..size),
+            _ => size.map_or(walk.reached..walk.reached, |size| size..size),
         };
         Ok((range, units))
     }

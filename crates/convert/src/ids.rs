@@ -3,11 +3,10 @@
 //! Only what the guest could read goes in, never times, names, threads, or where a file happens to have holes: the same
 //! disk gives the same identifiers, also from another format.
 
-use transload_block::{BlockRead, Payload, Result};
+use transload_block::{BlockRead, Payload, Result, is_all_zero};
 use transload_image::IdSource;
 
 use crate::feed::{StreamEnd, status};
-use crate::zero::is_all_zero;
 
 /// Bytes in one sample.
 const SAMPLE: u64 = 4096;

@@ -167,7 +167,7 @@ impl<T> Signal<T> {
 impl<T> Signal<Vec<T>> {
     fn wait_take(&self, stop: impl Fn() -> bool) -> Result<T> {
         /// How long a thread may sleep on after the job has stopped.
-        const LOOK_UP: std::time::Duration = std::time::Duration::from_millis(20);
+        const LOOK_UP: std::time::Duration = std::time::Duration::from_millis(2);
         let mut free = lock(&self.value);
         loop {
             if stop() {

@@ -12,14 +12,13 @@ use std::ops::Range;
 use std::thread;
 
 use crossbeam_channel::Receiver;
-use transload_block::{BlockEncoder, BlockSink, Form, Result};
+use transload_block::{BlockEncoder, BlockSink, Form, Result, is_all_zero};
 
 use crate::ProgressDelta;
 use crate::feed::{Buffers, Feed, Task};
 use crate::hash::{Digests, PlainSlot, Reorder, hash_tasks};
 use crate::job::{Job, Pool};
 use crate::random::Crew;
-use crate::zero::is_all_zero;
 
 /// The buffers of one task.
 #[derive(Debug, Default)]

@@ -113,7 +113,7 @@ impl Plan {
         let format = settings.format;
         let destination = destination(output, settings.force)?;
         let wants_stream = destination == Destination::Pipe || settings.compression.is_some();
-        let (values, variant) = target_options(settings, wants_stream)?;
+        let (values, variant) = target_options(settings, destination == Destination::Pipe)?;
         let shape = shape(format, variant, wants_stream)?;
         let (source, virtual_size) = match input {
             Input::Image(opened) => {
@@ -246,8 +246,9 @@ fn has_folder(path: &Path) -> bool {
 }
 
 /// The options of the target, and its variant where one is named.
-fn target_options(settings: &Settings, wants_stream: bool) -> Result<(OptionValues, Option<&'static Variant>)> {
+fn target_options(settings: &Settings, to_pipe: bool) -> Result<(OptionValues, Option<&'static Variant>)> {
     let format = settings.format;
+    let wants_stream = to_pipe || settings.compression.is_some();
     let has = |name: &str| format.create_options.iter().any(|spec| spec.name == name);
     let mut values = settings.options.clone();
     if wants_stream && has("subformat") && values.text("subformat").is_none() {
@@ -266,6 +267,11 @@ fn target_options(settings: &Settings, wants_stream: bool) -> Result<(OptionValu
         let stream_only = variant.is_some_and(|variant| variant.stream_write && !variant.write);
         match kind {
             _ if !has("compression_type") && !stream_only => return Err(cannot_compress(format, variant)),
+            // Packed units are as long as they turn out to be, and tables that say where they are stand in front.
+            _ if to_pipe && !stream_only => {
+                let text = format!("a compressed {} cannot be written to a pipe", format.name);
+                return Err(Error::new(ErrorKind::Unsupported, text).with_remedy("write to a file, or uncompressed"));
+            }
             Some(kind) if has("compression_type") => values.set(format.create_options, "compression_type", kind)?,
             Some("zstd") => {
                 let text = format!("{} has no zstd compression", format.name);

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use rustix::fs::ioctl_ficlone;
-use transload_block::{BlockRead, BlockWrite, Error, ErrorKind, FileBlock, Result, ZeroMode};
-use transload_image::{CreateRequest, Format, IdSource, OpenSettings, SinkOutput, SinkRequest, Source, TargetFiles};
+use transload_block::{BlockRead, BlockWrite, Error, ErrorKind, FileBlock, Result, Slice, ZeroMode, Zeros};
+use transload_image::{
+    CreateRequest, Format, IdSource, OpenSettings, Opened, SinkOutput, SinkRequest, Source, TargetFiles,
+};
 
 use crate::compare::{ScanSettings, first_difference};
 use crate::feed::{Feed, StreamEnd};
@@ -47,6 +49,14 @@ impl Place {
         match self {
             Self::Files(files) => files,
             Self::Device(device, _) => device,
+        }
+    }
+
+    /// Where the image will be.
+    fn path(&self) -> PathBuf {
+        match self {
+            Self::Files(files) => files.final_path(),
+            Self::Device(_, path) => path.clone(),
         }
     }
 
@@ -194,11 +204,13 @@ impl Run<'_> {
         let Some(size) = plan.virtual_size else { return self.random_growing(origin, place, report) };
         let format = self.settings.format;
         let create = format.create.ok_or_else(|| unwritable(format))?;
+        let backing = self.open_backing(place)?;
         let image = create(CreateRequest {
             files: place.files(),
             size,
             options: &plan.values,
             ids: self.ids,
+            backing: backing.as_ref().and_then(|opened| opened.layers.first()),
             cache_bytes: usize::try_from(plan.table_bytes).unwrap_or(usize::MAX),
         })?;
         self.begin(size);
@@ -226,6 +238,21 @@ impl Run<'_> {
         self.copy_random(origin, &target, report)?;
         self.settings.cancel.check()?;
         image.finish()
+    }
+
+    /// Opens the file that the option `backing_file` names, which is relative to where the target will be.
+    fn open_backing(&self, place: &Place) -> Result<Option<Opened>> {
+        let Some(name) = self.plan.values.text("backing_file") else { return Ok(None) };
+        let path = place.path().parent().unwrap_or(Path::new("")).join(name);
+        let format = match self.plan.values.text("backing_fmt") {
+            Some(name) => Some(Format::by_name(name).ok_or_else(|| {
+                Error::new(ErrorKind::InvalidInput, format!("option backing_fmt={name}: no such format"))
+            })?),
+            None => None,
+        };
+        let settings = OpenSettings { format, chain: false, ..OpenSettings::default() };
+        let bytes: Arc<dyn BlockRead> = Arc::new(FileBlock::open(&path, false)?);
+        transload_image::open(Source::new(bytes).with_path(path), &settings).map(Some)
     }
 
     /// Writes a raw file whose size the source tells by ending.
@@ -297,20 +324,30 @@ impl Run<'_> {
             progress: self.settings.progress.clone(),
             cancel: self.settings.cancel.clone(),
         };
-        if target.size() != report.virtual_size {
-            let text = format!("the result has {} bytes, the source {}", target.size(), report.virtual_size);
+        let size = report.virtual_size;
+        if target.size() < size {
+            let text = format!("the result has {} bytes, the source {size}", target.size());
             return Err(Error::new(ErrorKind::Checksum, text));
         }
+        // A format that counts in sectors or more ends in zeroes behind a disk of another size; a block device ends in
+        // what was there before.
+        let end = if matches!(place, Place::Device(..)) { size } else { target.size() };
         match (verification, source) {
             (Verification::Compare, Some(source)) => {
-                self.begin(target.size());
-                if let Some(offset) = first_difference(source.as_ref(), target.as_ref(), target.size(), &scan)? {
+                self.begin(end);
+                if let Some(offset) = first_difference(source.as_ref(), target.as_ref(), end, &scan)? {
                     let text = format!("the result differs from the source at guest offset {offset}");
                     return Err(Error::new(ErrorKind::Checksum, text));
                 }
             }
             _ => {
-                let found = digest(&target, &[DigestKind::Blake3], &scan)?;
+                let whole: Arc<dyn BlockRead> = Arc::new(Slice::new(Arc::clone(&target), 0..size)?);
+                let rest = Slice::new(target, size..end)?;
+                if let Some(offset) = first_difference(&Zeros::new(0), &rest, end - size, &scan)? {
+                    let text = format!("the result is not zero at guest offset {}, behind the source", size + offset);
+                    return Err(Error::new(ErrorKind::Checksum, text));
+                }
+                let found = digest(&whole, &[DigestKind::Blake3], &scan)?;
                 let wanted = self.digests.finish(DigestKind::Blake3);
                 if found.first() != wanted.as_ref() {
                     return Err(Error::new(ErrorKind::Checksum, "the result's BLAKE3 digest is not the source's"));

@@ -8,10 +8,9 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use transload_block::{Error, FileBlock, Result};
+use transload_block::{Error, FileBlock, Result, is_all_zero};
 
 use crate::Cancel;
-use crate::zero::is_all_zero;
 
 /// Reads `input` to its end into a file in `folder` that has no name, and returns it for reading. The room is free again
 /// when the device is dropped. Zeroes become holes.

@@ -2,19 +2,7 @@
 
 use std::ops::Range;
 
-/// Whether all bytes are zero.
-pub(crate) fn is_all_zero(bytes: &[u8]) -> bool {
-    /// Bytes looked at between two decisions: enough for the vector unit, little enough to stop early.
-    const STRIDE: usize = 256;
-    // Data mostly shows in its first bytes.
-    let Some((first, rest)) = bytes.split_at_checked(16) else { return bytes.iter().all(|byte| *byte == 0) };
-    if first != [0; 16] {
-        return false;
-    }
-    let (strides, tail) = rest.as_chunks::<STRIDE>();
-    strides.iter().all(|stride| stride.iter().fold(0, |seen, byte| seen | byte) == 0)
-        && tail.iter().all(|byte| *byte == 0)
-}
+use transload_block::is_all_zero;
 
 /// The runs of `granule`-sized pieces of `bytes` that are not all zero, ascending, put into `runs`. The last run ends at
 /// the end of `bytes` where the last piece is short.
@@ -36,19 +24,6 @@ pub(crate) fn nonzero_runs(bytes: &[u8], granule: usize, runs: &mut Vec<Range<us
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn one_byte_anywhere_is_seen() {
-        for length in [0, 1, 15, 16, 17, 255, 256, 257, 4096, 5000] {
-            let mut bytes = vec![0; length];
-            assert!(is_all_zero(&bytes));
-            for place in 0..length {
-                bytes[place] = 1;
-                assert!(!is_all_zero(&bytes), "{place} of {length}");
-                bytes[place] = 0;
-            }
-        }
-    }
 
     #[test]
     fn runs_are_joined_and_cut_at_the_end() {

@@ -71,3 +71,34 @@ pub enum FindingKind {
     /// Space is lost, data is not.
     Leak,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(kind: FindingKind, fixed: bool) -> Finding {
+        Finding { kind, message: String::new(), fixed }
+    }
+
+    #[test]
+    fn all_findings_are_counted_and_the_first_ones_kept() {
+        let mut report = CheckReport::default();
+        assert!(report.is_clean());
+        for index in 0..2500 {
+            report.add(finding(FindingKind::Leak, index % 2 == 0));
+        }
+        assert_eq!((report.leaks, report.leaks_fixed, report.findings.len()), (2500, 1250, CheckReport::MAX_FINDINGS));
+        assert!(!report.is_clean());
+    }
+
+    #[test]
+    fn what_is_mended_is_clean_and_leaks_do_not_make_up_for_corruptions() {
+        let mut report = CheckReport::default();
+        report.add(finding(FindingKind::Leak, true));
+        report.add(finding(FindingKind::Corruption, true));
+        assert!(report.is_clean());
+        report.add(finding(FindingKind::Corruption, false));
+        assert_eq!((report.corruptions, report.corruptions_fixed), (2, 1));
+        assert!(!report.is_clean());
+    }
+}

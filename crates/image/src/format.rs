@@ -169,6 +169,9 @@ pub struct CreateRequest<'a> {
     pub options: &'a OptionValues,
     /// Where identifiers come from.
     pub ids: &'a IdSource,
+    /// The image that the option `backing_file` names, opened by the caller: a format that records by what a parent is
+    /// known takes it from here. `None` when there is no backing file.
+    pub backing: Option<&'a Layer>,
     /// Bytes of memory the driver may keep tables in.
     pub cache_bytes: usize,
 }

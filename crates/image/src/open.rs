@@ -10,7 +10,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use transload_block::{BlockRead, Chain, Result};
+use transload_block::{BlockRead, BlockWrite, Chain, Result};
 
 use crate::{Format, ImageInfo, ImageWrite, OptionValues, ReferenceGate, Source};
 
@@ -61,6 +61,24 @@ pub struct Opened {
     pub device: Arc<dyn BlockRead>,
     /// The layers, the top one first.
     pub layers: Vec<Layer>,
+}
+
+impl Opened {
+    /// The disk for writing, when it was opened so: writes go to the top layer, which first copies what it needs from the
+    /// layers below.
+    ///
+    /// Whoever writes also reads through what this returns, and shares one of them: the locks that keep a half-copied unit
+    /// from being seen are its own. In the end the top layer's [`Layer::writer`] is to be finished.
+    #[must_use]
+    pub fn writer(&self) -> Option<Arc<dyn BlockWrite>> {
+        let (top, lower) = self.layers.split_first()?;
+        let writer = Arc::clone(top.writer.as_ref()?) as Arc<dyn BlockWrite>;
+        if lower.is_empty() {
+            return Some(writer);
+        }
+        let lower = lower.iter().map(|layer| Arc::clone(&layer.device)).collect();
+        Some(Arc::new(Chain::writable(writer, lower)))
+    }
 }
 
 /// One layer of an image: what a driver opens.
@@ -124,7 +142,7 @@ pub fn open_path(path: &Path, settings: &OpenSettings) -> Result<Opened> {
 /// [`ReferenceGate::MAX_DEPTH`] of them.
 pub fn open(source: Source, settings: &OpenSettings) -> Result<Opened> {
     let layers = chain::open_layers(source, settings)?;
-    let device = match layers.as_slice() {
+    let device: Arc<dyn BlockRead> = match layers.as_slice() {
         [only] => Arc::clone(&only.device),
         several => Arc::new(Chain::new(several.iter().map(|layer| Arc::clone(&layer.device)).collect())),
     };

@@ -1,7 +1,7 @@
 //! The bytes an image is in, and the name they have.
 
-use std::fs::File;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::fs::{File, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,8 +9,12 @@ use transload_block::{BlockRead, Error, ErrorKind, FileBlock, Result, Storage};
 
 use crate::{Access, FileIdentity};
 
-/// What `st_blocks` counts in, whatever the filesystem's own blocks.
-const STAT_BLOCK: u64 = 512;
+/// The bytes that a regular file occupies on its device.
+fn occupied(metadata: &Metadata) -> Option<u64> {
+    /// What `st_blocks` counts in, whatever the filesystem's own blocks.
+    const STAT_BLOCK: u64 = 512;
+    metadata.is_file().then(|| metadata.blocks() * STAT_BLOCK)
+}
 
 /// The bytes of one file, opened, before anybody knows what format they are in.
 #[derive(Clone, Debug)]
@@ -41,15 +45,13 @@ impl Source {
     /// What the operating system answers; `InvalidInput` for folders, pipes, sockets and character devices, which have no
     /// size and cannot be read at any place.
     pub fn from_path(path: &Path, access: Access) -> Result<Self> {
-        // Without this flag, opening a FIFO waits for a writer that may never come.
-        let non_blocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-        let file = File::options()
-            .read(true)
-            .write(access == Access::ReadWrite)
-            .custom_flags(non_blocking)
-            .open(path)
-            .map_err(|error| Error::io(path.display().to_string(), error))?;
-        Self::from_file(file, path, access)
+        let block = FileBlock::open(path, access == Access::ReadWrite)?;
+        let source = Self::from_block(block, path.to_owned(), access);
+        let metadata = std::fs::metadata(path).ok();
+        // The name may stand for another file by now.
+        let same = metadata
+            .filter(|metadata| source.identity == Some(FileIdentity { device: metadata.dev(), inode: metadata.ino() }));
+        Ok(Self { allocated_size: same.as_ref().and_then(occupied), ..source })
     }
 
     /// Takes over an open file, whose `path` is what references are resolved against and messages say.
@@ -59,18 +61,18 @@ impl Source {
     pub fn from_file(file: File, path: impl Into<PathBuf>, access: Access) -> Result<Self> {
         let path = path.into();
         let metadata = file.metadata().map_err(|error| Error::io(path.display().to_string(), error))?;
-        if !metadata.is_file() && !metadata.file_type().is_block_device() {
-            let what = format!("{}: neither a regular file nor a block device", path.display());
-            return Err(Error::new(ErrorKind::InvalidInput, what));
-        }
-        let identity = FileIdentity { device: metadata.dev(), inode: metadata.ino() };
-        let block = Arc::new(FileBlock::from_file(file, &path, access == Access::ReadWrite)?);
+        let block = FileBlock::from_file(file, &path, access == Access::ReadWrite)?;
+        Ok(Self { allocated_size: occupied(&metadata), ..Self::from_block(block, path, access) })
+    }
+
+    fn from_block(block: FileBlock, path: PathBuf, access: Access) -> Self {
+        let (device, inode) = block.identity();
+        let block = Arc::new(block);
         let source = match access {
             Access::ReadOnly => Self::new(block),
             Access::ReadWrite => Self::writable(block),
         };
-        let source = Self { allocated_size: metadata.is_file().then(|| metadata.blocks() * STAT_BLOCK), ..source };
-        Ok(source.with_path(path).with_identity(identity))
+        source.with_path(path).with_identity(FileIdentity { device, inode })
     }
 
     /// Sets the path: references are resolved against its folder, and messages name it.

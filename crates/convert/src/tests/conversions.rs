@@ -164,7 +164,9 @@ fn a_backed_target_gets_its_zeroes_written() {
     let disk = Disk::mixed(7 << 20, 3);
     let size = disk.size;
     let wanted = disk.to_vec();
-    let (file, _) = run(image(disk), &settings(&FLAT, "backing_file=b", 2));
+    let backing = tempfile::NamedTempFile::new().unwrap();
+    let options = format!("backing_file={}", backing.path().display());
+    let (file, _) = run(image(disk), &settings(&FLAT, &options, 2));
     let zeroed = read_zeroed(&file, size);
     for (page, bytes) in wanted.chunks(4096).enumerate() {
         let offset = page as u64 * 4096;

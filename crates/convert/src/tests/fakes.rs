@@ -197,6 +197,7 @@ const fn fake(name: &'static str) -> Format {
             OptionSpec { name: "compression_type", kind: OptionKind::Text, default: "", help: "" },
         ],
         probe: |_| Match::No,
+        describe: None,
         open: None,
         stream: None,
         create: None,

@@ -3,4 +3,5 @@
 mod conversions;
 mod fakes;
 mod faults;
+mod formats;
 mod maps;

@@ -260,3 +260,39 @@ proptest! {
         HOUSE.with(|house| crate::properties::reference(&house.temp.path().join("images"), &name)).unwrap();
     }
 }
+
+/// Somebody who may write to the folder exchanges a file for a link, and a folder for a link, all the time.
+#[cfg(target_os = "linux")]
+#[test]
+fn exchanging_links_for_files_meanwhile_leads_nowhere_else() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    let house = House::new();
+    fs::create_dir(house.path("elsewhere/below")).unwrap();
+    fs::write(house.path("elsewhere/below/deep"), "elsewhere/below/deep").unwrap();
+    symlink("../elsewhere/below", house.path("images/sub-link")).unwrap();
+    let exchange = |one: &str, other: &str| {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        renameat_with(CWD, house.path(one), CWD, house.path(other), RenameFlags::EXCHANGE).unwrap();
+    };
+    let (gate, done) = (ReferenceGate::Allow(vec![house.path("images").into()]), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                exchange("images/base", "images/link-outside");
+                exchange("images/sub", "images/sub-link");
+            }
+        });
+        let cases = [("base", "images/base"), ("sub/deep", "images/sub/deep")];
+        let outcomes: Vec<_> =
+            (0..4000).map(|round| cases[round % 2]).map(|(name, found)| (house.read(&gate, name), found)).collect();
+        // First of all the other thread has to end, or a failure below would wait for it for ever.
+        done.store(true, Ordering::Relaxed);
+        for (outcome, contents) in outcomes {
+            match outcome {
+                Ok(found) => assert_eq!(found, contents),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Denied, "{error}"),
+            }
+        }
+    });
+}

@@ -12,7 +12,7 @@ const CANDIDATE_CACHE: usize = 1 << 20;
 
 /// Opens the layer in `source` and those below it, the top one first.
 pub(super) fn open_layers(source: Source, settings: &OpenSettings) -> Result<Vec<Layer>> {
-    let mut walk = Walk { settings, layers: Vec::new(), seen: Vec::new(), cache_bytes: settings.cache_bytes };
+    let mut walk = Walk { settings, layers: Vec::new(), seen: Vec::new() };
     let mut next = Some((source, settings.format));
     while let Some((source, format)) = next {
         next = walk.descend(&source, format)?;
@@ -25,8 +25,6 @@ struct Walk<'a> {
     layers: Vec<Layer>,
     /// The files of `layers`, those that have an identity.
     seen: Vec<FileIdentity>,
-    /// What is left for the layers to come. Each takes half of it: the upper ones are asked most.
-    cache_bytes: usize,
 }
 
 /// A file to go on with, and its format where that is known.
@@ -37,16 +35,15 @@ impl Walk<'_> {
     fn descend(&mut self, source: &Source, format: Option<&'static Format>) -> Result<Option<Next>> {
         let name = source.display_name();
         self.seen.extend(source.identity());
-        let top = self.layers.is_empty();
-        let share = if self.settings.chain { self.cache_bytes / 2 } else { self.cache_bytes };
-        self.cache_bytes -= share;
+        let (depth, total) = (self.layers.len(), self.settings.cache_bytes);
+        let top = depth == 0;
         let none = OptionValues::default();
         let request = OpenRequest {
             source: source.clone(),
             gate: &self.settings.gate,
             options: if top { &self.settings.options } else { &none },
             access: if top { self.settings.access } else { Access::ReadOnly },
-            cache_bytes: share,
+            cache_bytes: if self.settings.chain { cache_share(depth, total) } else { total },
         };
         let layer = open_layer(request, format).map_err(|error| named(error, &name))?;
         if let Some(child) = self.layers.last() {
@@ -206,7 +203,20 @@ fn check_identity(child: &Layer, parent: &Layer) -> Result<()> {
     ))
 }
 
-/// Puts the file's name in front, unless the error has it already.
+/// Puts the file's name in front, unless it stands there already.
 fn named(error: Error, name: &str) -> Error {
-    if error.to_string().contains(name) { error } else { error.context(name) }
+    let text = error.to_string();
+    let context = text.strip_prefix(error.kind().as_str()).and_then(|rest| rest.strip_prefix(": "));
+    let rest = context.and_then(|context| context.strip_prefix(name));
+    if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':')) { error } else { error.context(name) }
+}
+
+/// What the layer at `depth` may keep in memory: most for the upper ones, which are asked most, and for all that there
+/// may be no more than `total`.
+fn cache_share(depth: usize, total: usize) -> usize {
+    match depth {
+        0 => total / 2,
+        1 => total / 4,
+        _ => total / 4 / (ReferenceGate::MAX_DEPTH - 1),
+    }
 }

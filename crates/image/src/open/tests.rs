@@ -238,7 +238,8 @@ fn names_are_tried_in_turn_and_the_first_error_is_told() {
     assert_eq!(layers(&folder.open("second").unwrap()), ["second", "base"]);
     let error = folder.refused("neither", ErrorKind::Denied, &["neither", "/somewhere/else/base.vmdk"]);
     assert!(error.remedy().is_some());
-    folder.refused("broken", ErrorKind::Corrupt, &["bad: header"]);
+    let error = folder.refused("broken", ErrorKind::Corrupt, &["bad: header"]);
+    assert_eq!(error.to_string(), format!("corrupt: {}: header: broken", folder.path("bad").display()));
 }
 
 #[test]
@@ -349,9 +350,11 @@ fn raw_opens_for_writing() {
     writer.write_at(b"end", 997).unwrap();
     assert_eq!(writer.write_at(b"behind", 997).unwrap_err().kind(), ErrorKind::OutOfRange);
     writer.finish().unwrap();
+    opened.writer().unwrap().write_at(b"E", 997).unwrap();
     let mut read = [0; 3];
     opened.device.read_at(&mut read, 997).unwrap();
-    assert_eq!(&read, b"end");
+    assert_eq!(&read, b"End");
+    assert!(open(Source::new(Arc::clone(&storage) as _), &OpenSettings::default()).unwrap().writer().is_none());
     let error = open(Source::new(storage), &settings).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ReadOnly);
 }

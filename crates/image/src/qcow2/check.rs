@@ -13,9 +13,10 @@
 
 use transload_block::{BlockRead, Error, ErrorKind, Result, Storage};
 
+use super::holes::Holes;
 use super::layout::{entry, incompatible};
 use super::open::ParsedHeader;
-use super::refcounts::{known_zero, write_anew};
+use super::refcounts::write_anew;
 use super::references::References;
 use super::walk::{L2Reference, Walk, read_numbers, walk};
 use crate::{CheckReport, CheckRequest, Finding, FindingKind};
@@ -63,7 +64,7 @@ fn check_file(file: &dyn BlockRead, storage: Option<&dyn Storage>, header: &Pars
     let mut report =
         CheckReport { total_units: header.size.div_ceil(header.geometry.cluster_size()), ..CheckReport::default() };
     let walked = walk(file, header, &mut report)?;
-    let mut checker = Checker { file, storage, header, report, walked };
+    let mut checker = Checker { file, storage, header, report, walked, holes: Holes::default() };
     checker.compare()?;
     let mut report = checker.report;
     if let Some(storage) = storage {
@@ -83,6 +84,7 @@ struct Checker<'a> {
     header: &'a ParsedHeader,
     report: CheckReport,
     walked: Walk,
+    holes: Holes,
 }
 
 impl Checker<'_> {
@@ -128,7 +130,7 @@ impl Checker<'_> {
         let file_clusters = geometry.round_up(self.file.size()) / geometry.cluster_size();
         let mut stretches = self.walked.references.stretches(per_block);
         for (at, offset) in self.walked.stored.table().iter().enumerate().filter(|(_, offset)| **offset != 0) {
-            if !known_zero(self.file, *offset, geometry.cluster_size())? {
+            if !self.holes.cover(self.file, *offset, geometry.cluster_size())? {
                 stretches.entry(at as u64).or_insert(0);
             }
         }
@@ -219,7 +221,8 @@ impl Checker<'_> {
     fn check_l2_flags(&mut self, table: L2Reference, repaired: bool) -> Result<()> {
         let geometry = self.header.geometry;
         let words = geometry.l2_entry_size() / 8;
-        for (place, descriptor) in read_numbers(self.file, table.offset, geometry.cluster_size() / 8)? {
+        for (place, descriptor) in read_numbers(self.file, &mut self.holes, table.offset, geometry.cluster_size() / 8)?
+        {
             let host = descriptor & entry::OFFSET;
             if place % words != 0
                 || descriptor & entry::COMPRESSED != 0
@@ -244,7 +247,7 @@ impl Checker<'_> {
     fn check_l1_flags(&mut self, repaired: bool) -> Result<()> {
         let l1 = self.header.l1;
         let cluster_size = self.header.geometry.cluster_size();
-        for (place, descriptor) in read_numbers(self.file, l1.offset, l1.entries)? {
+        for (place, descriptor) in read_numbers(self.file, &mut self.holes, l1.offset, l1.entries)? {
             let offset = descriptor & entry::OFFSET;
             if offset != 0 && offset.is_multiple_of(cluster_size) {
                 let count = self.final_count(offset, repaired)?;

@@ -1,6 +1,7 @@
 //! qcow2: QEMU's copy-on-write image, versions 2 and 3.
 //!
-//! Specification: the QEMU project's `docs/interop/qcow2.rst`; the bytes and our rules are in `docs/formats/qcow2.md`.
+//! Specification: the QEMU project's `docs/interop/qcow2.rst`; the bytes and our rules are in `docs/formats/qcow2.md`
+//! and `docs/formats/qcow2-writing.md`.
 
 mod ahead;
 mod allocate;
@@ -13,6 +14,7 @@ mod error;
 mod flush;
 mod fuzz;
 mod header_write;
+mod holes;
 mod layer;
 pub(crate) mod layout;
 mod map;

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use transload_block::{BlockRead, BlockStatus, Error, ErrorKind, Result, Storage};
+use transload_block::{BlockRead, Error, ErrorKind, Result, Storage};
 
 use super::layout::{REFCOUNT_TABLE_BYTES_MAX, entry};
 use super::open::{Geometry, ParsedHeader};
@@ -259,14 +259,4 @@ fn anew_block(
 /// Makes `storage` at least `end` bytes long.
 pub(crate) fn extend_to(storage: &dyn Storage, end: u64) -> Result<()> {
     if storage.size() < end { storage.set_size(end) } else { Ok(()) }
-}
-
-/// Whether nothing but zeroes stands at `length` bytes from `offset`, as far as that is known without reading.
-pub(crate) fn known_zero(file: &dyn BlockRead, offset: u64, length: u64) -> Result<bool> {
-    let end = (offset + length).min(file.size());
-    if offset >= end {
-        return Ok(true);
-    }
-    let extent = file.block_status(offset..end)?;
-    Ok(extent.status != BlockStatus::Data && extent.end() >= end)
 }

@@ -9,17 +9,21 @@ use std::collections::BTreeMap;
 use transload_block::{BlockRead, Error, ErrorKind, Result};
 
 use super::bitmap;
+use super::holes::Holes;
 use super::layout::{L1_BYTES_MAX, VERSION_3, entry, extension};
 use super::map::{BITMAP_ALL_ALLOCATED, compressed_range};
 use super::open::{ParsedHeader, TableLocation};
-use super::refcounts::{StoredCounts, known_zero};
+use super::refcounts::StoredCounts;
 use super::references::{References, Use};
 use super::snapshot;
 use super::tables::{index, read_padded};
 use crate::{CheckReport, Finding, FindingKind};
 
-/// QEMU's limit on a bitmap's table in bytes.
-const BITMAP_TABLE_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of all bitmaps' tables, or of all snapshots' L1 tables, that are looked at. It is QEMU's limit on one bitmap, and
+/// 65536 snapshots of a disk of 1 TiB; a sparse file may claim any number.
+const TABLES_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of an encryption header: LUKS has 2 MiB of key material by default.
+const ENCRYPTION_HEADER_MAX: u64 = 64 << 20;
 /// Bytes of a table that are read at once.
 const READ: u64 = 1 << 20;
 
@@ -74,6 +78,7 @@ pub(crate) fn walk(file: &dyn BlockRead, header: &ParsedHeader, report: &mut Che
         report,
         end: header.geometry.round_up(file.size()),
         references: References::new(header.geometry),
+        holes: Holes::default(),
         incomplete: false,
     };
     walker.table("header", 0, header.geometry.cluster_size())?;
@@ -97,6 +102,7 @@ struct Walker<'a> {
     /// The file's length in whole clusters.
     end: u64,
     references: References,
+    holes: Holes,
     incomplete: bool,
 }
 
@@ -200,11 +206,11 @@ impl Walker<'_> {
                 continue;
             }
             bytes += entries * 8;
-            if bytes > self.end {
+            if bytes > self.end.min(TABLES_BYTES_MAX) {
                 return Err(Error::new(
-                    ErrorKind::Corrupt,
+                    ErrorKind::TooLarge,
                     format!(
-                        "{name}: the L1 tables of all snapshots together are longer than the file of {} bytes",
+                        "{name}: the L1 tables of all snapshots together are longer than 1 GiB or the file of {} bytes",
                         self.end
                     ),
                 ));
@@ -220,7 +226,7 @@ impl Walker<'_> {
         let cluster_size = self.header.geometry.cluster_size();
         let mut found: Vec<L2Reference> = Vec::new();
         for ((offset, entries), l1) in l1_tables {
-            for (at, entry) in read_numbers(self.file, *offset, *entries)? {
+            for (at, entry) in read_numbers(self.file, &mut self.holes, *offset, *entries)? {
                 if entry & entry::L1_RESERVED != 0 {
                     self.corruption(format!(
                         "L1 table at {offset:#x}, entry {at}: {entry:#018x} has reserved bits set"
@@ -253,7 +259,8 @@ impl Walker<'_> {
     fn l2_entries(&mut self, table: L2Reference) -> Result<()> {
         let geometry = self.header.geometry;
         let words = usize::from(geometry.extended_l2) + 1;
-        let numbers: Vec<(u64, u64)> = read_numbers(self.file, table.offset, geometry.cluster_size() / 8)?;
+        let numbers: Vec<(u64, u64)> =
+            read_numbers(self.file, &mut self.holes, table.offset, geometry.cluster_size() / 8)?;
         // Only what is not zero was handed out, so the bitmap is looked up by its place.
         let mut at = 0;
         while at < numbers.len() {
@@ -361,14 +368,14 @@ impl Walker<'_> {
             let TableLocation { offset, entries } = bitmap.table;
             let name = format!("bitmap '{}'", bitmap.info.name);
             bytes = bytes.saturating_add(entries * 8);
-            if entries * 8 > BITMAP_TABLE_BYTES_MAX || bytes > self.end {
+            if bytes > self.end.min(TABLES_BYTES_MAX) {
                 self.hiding(format!("{name}: table of {entries} entries exceeds the limit or the file"));
                 continue;
             }
             if !self.table(&format!("{name}: table"), offset, entries * 8)? {
                 continue;
             }
-            for (at, entry) in read_numbers(self.file, offset, entries)? {
+            for (at, entry) in read_numbers(self.file, &mut self.holes, offset, entries)? {
                 let place = entry & entry::OFFSET;
                 if entry & !(entry::OFFSET | 1) != 0 || (place != 0 && entry & 1 != 0) {
                     self.corruption(format!("{name}: table entry {at}: {entry:#018x} has reserved bits set"));
@@ -392,6 +399,10 @@ impl Walker<'_> {
             self.hiding("encryption header extension: shorter than 16 bytes".to_owned());
             return Ok(());
         };
+        if length > ENCRYPTION_HEADER_MAX {
+            self.hiding(format!("encryption header: {length} bytes exceed the limit"));
+            return Ok(());
+        }
         self.table("encryption header", offset, length).map(drop)
     }
 }
@@ -411,14 +422,19 @@ fn merge(found: &mut Vec<L2Reference>) {
 
 /// Reads the numbers of a table that are not zero, each with its place. Stretches that are known to be a hole are not
 /// read.
-pub(crate) fn read_numbers(file: &dyn BlockRead, offset: u64, entries: u64) -> Result<Vec<(u64, u64)>> {
+pub(crate) fn read_numbers(
+    file: &dyn BlockRead,
+    holes: &mut Holes,
+    offset: u64,
+    entries: u64,
+) -> Result<Vec<(u64, u64)>> {
     let mut numbers = Vec::new();
     let length = entries * 8;
     let mut bytes = Vec::new();
     let mut at = 0;
     while at < length {
         let step = READ.min(length - at);
-        if !known_zero(file, offset + at, step)? {
+        if !holes.cover(file, offset + at, step)? {
             bytes.resize(index(step), 0);
             read_padded(file, &mut bytes, offset + at)?;
             for (number, place) in bytes.chunks_exact(8).zip(at / 8..) {

@@ -48,7 +48,7 @@ pub const FORMAT: Format = Format {
         help: "sparse (off), with its room set aside (falloc), or written with zeroes (full)",
     }],
     probe,
-    describe: None,
+    describe: Some(open::describe),
     open: Some(open::open),
     stream: Some(stream::stream),
     create: Some(create::create),

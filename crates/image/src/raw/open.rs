@@ -5,7 +5,7 @@ use std::sync::Arc;
 use transload_block::{BlockRead, Result};
 
 use super::disk::RawDisk;
-use crate::{Access, ImageInfo, ImageWrite, Layer, OpenRequest};
+use crate::{Access, ImageInfo, ImageWrite, Layer, OpenRequest, Source};
 
 /// Opens any bytes as a disk. For reading, the device is the storage itself, with all it can do.
 pub(super) fn open(request: OpenRequest<'_>) -> Result<Layer> {
@@ -19,6 +19,18 @@ pub(super) fn open(request: OpenRequest<'_>) -> Result<Layer> {
             (Arc::clone(&disk) as Arc<dyn BlockRead>, Some(disk))
         }
     };
-    let info = ImageInfo { format: super::FORMAT.name.to_owned(), virtual_size: device.size(), ..ImageInfo::default() };
+    let info = describe(&source)?;
     Ok(Layer { format: &super::FORMAT, source, device, writer, info, parent: None, content_ids: Vec::new() })
+}
+
+/// What there is to say of a raw disk.
+pub(super) fn describe(source: &Source) -> Result<ImageInfo> {
+    let size = source.bytes().size();
+    Ok(ImageInfo {
+        format: super::FORMAT.name.to_owned(),
+        virtual_size: size,
+        file_size: Some(size),
+        allocated_size: source.allocated_size(),
+        ..ImageInfo::default()
+    })
 }

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use transload_block::{BlockStream, Error, Payload, Result, StreamUnit};
+use transload_block::{BlockStream, Error, Payload, Result, StreamUnit, is_all_zero};
 
 use super::UNIT;
 use crate::StreamRequest;
@@ -51,7 +51,7 @@ impl BlockStream for RawStream {
         self.input = (length == UNIT).then_some(input);
         let offset = self.offset;
         self.offset += length as u64;
-        let payload = if is_zero(&buffer) {
+        let payload = if is_all_zero(&buffer) {
             self.spare = buffer;
             Payload::Zero
         } else {
@@ -59,10 +59,4 @@ impl BlockStream for RawStream {
         };
         Ok(Some(StreamUnit { offset, length: length as u64, payload }))
     }
-}
-
-/// Whether all bytes are zero. A whole piece is looked at before it is decided, so that the compiler can look at many
-/// bytes at once.
-fn is_zero(bytes: &[u8]) -> bool {
-    bytes.chunks(512).all(|piece| piece.iter().fold(0, |seen, byte| seen | byte) == 0)
 }

@@ -130,7 +130,14 @@ fn options(text: &str) -> OptionValues {
 fn create(target: &Arc<Target>, size: u64, text: &str) -> Result<Arc<dyn crate::ImageWrite>> {
     let ids = IdSource::from_material(b"");
     let files = Files(Arc::clone(target));
-    (FORMAT.create.unwrap())(CreateRequest { files: &files, size, options: &options(text), ids: &ids, cache_bytes: 0 })
+    (FORMAT.create.unwrap())(CreateRequest {
+        files: &files,
+        size,
+        options: &options(text),
+        ids: &ids,
+        cache_bytes: 0,
+        backing: None,
+    })
 }
 
 fn sink(output: SinkOutput<'_>, size: u64, text: &str) -> Result<Box<dyn transload_block::BlockSink>> {

@@ -223,7 +223,7 @@ fn walk(bits: &mut Bits<'_>, literals: &Code, distances: &Code, produced: &mut u
             257..=264 => symbol - 254,
             265..=284 => {
                 let extra = (symbol - 261) / 4;
-                let base = (4 + (symbol - 265) % 4 << extra) + 3;
+                let base = ((4 + (symbol - 265) % 4) << extra) + 3;
                 base + bits.take(u32::try_from(extra).ok()?)?
             }
             285 => 258,
@@ -233,7 +233,7 @@ fn walk(bits: &mut Bits<'_>, literals: &Code, distances: &Code, produced: &mut u
             symbol @ 0..=3 => symbol + 1,
             symbol @ 4..=29 => {
                 let extra = symbol / 2 - 1;
-                (2 + symbol % 2 << extra) + 1 + bits.take(u32::try_from(extra).ok()?)?
+                ((2 + symbol % 2) << extra) + 1 + bits.take(u32::try_from(extra).ok()?)?
             }
             _ => return None,
         };

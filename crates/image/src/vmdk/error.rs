@@ -17,7 +17,7 @@ pub(crate) enum Fault {
     Version { what: &'static str, version: u64 },
     #[error("header: version is 0")]
     VersionZero,
-    #[error("header: the newline test bytes are {found:02x?}; the file went through a transfer in text mode")]
+    #[error("header: the newline test bytes are {found:02x?}, not 0a 20 0d 0a: damaged, or transferred in text mode")]
     NewlineTest { found: [u8; 4] },
     #[error("{what}: incompatible flags {flags:#x} are set")]
     Flags { what: &'static str, flags: u64 },
@@ -64,7 +64,13 @@ pub(crate) enum Fault {
     #[error("grain {grain}: its marker says {size} compressed bytes, which is not between 1 and {most}")]
     GrainMarkerSize { grain: u64, size: u64, most: u64 },
     #[error("grain {grain}: inflates to {length} bytes, not {expected}")]
-    GrainLength { grain: u64, length: usize, expected: u64 },
+    GrainLength { grain: u64, length: u64, expected: u64 },
+    #[error("grain directory: {entries} entries are too few, {needed} are needed")]
+    DirectoryTooShort { entries: u64, needed: u64 },
+    #[error("{what}: wrong magic number {found:#x}")]
+    BadMagic { what: &'static str, found: u64 },
+    #[error("seSparse header: the {what} is {value} sectors, and only {expected} are known")]
+    SeSparseGeometry { what: &'static str, value: u64, expected: u64 },
     #[error("footer: not found at the file's end; the file is cut off")]
     NoFooter,
     #[error("footer: {what} is {footer}, and the header says {header}")]
@@ -103,6 +109,8 @@ pub(crate) enum Fault {
     ExtentLargerThanHeader { index: usize, name: String, line: u64, header: u64 },
     #[error("extent {index} ({name}): the bytes of extent {other} again")]
     Overlap { index: usize, name: String, other: usize },
+    #[error("extent {index} ({name}): the file that lists it")]
+    DescriptorItself { index: usize, name: String },
     #[error("extent {index} ({name}): a disk of its own that hangs from a parent")]
     ExtentHasParent { index: usize, name: String },
     #[error("extent {index} ({name}): no sparse extent: its magic number is not known")]
@@ -140,6 +148,7 @@ impl Fault {
             Self::Magic { .. } => ErrorKind::NotThisFormat,
             Self::Version { .. }
             | Self::Flags { .. }
+            | Self::SeSparseGeometry { .. }
             | Self::Compression(_)
             | Self::GrainTooLarge { .. }
             | Self::TableEntriesRange { .. }

@@ -116,11 +116,6 @@ impl HostedHeader {
     pub(crate) fn gt_bytes(&self) -> u64 {
         self.gtes_per_gt * 4
     }
-
-    /// Entries of the grain directory.
-    pub(crate) fn gd_entries(&self) -> u64 {
-        self.capacity.div_ceil(self.grain_sectors).div_ceil(self.gtes_per_gt)
-    }
 }
 
 /// Whether grains are compressed. Writers agree on the algorithm and not on the flag, so either is enough.

@@ -183,3 +183,25 @@ pub(crate) struct SeSparseHeader {
     pub padding: [u8; 304],
 }
 const _: () = assert!(size_of::<SeSparseHeader>() == 512);
+
+/// The one version of seSparse that is known: 2.1.
+pub(crate) const SESPARSE_VERSION: u64 = 0x0000_0002_0000_0001;
+/// Sectors of a seSparse grain.
+pub(crate) const SESPARSE_GRAIN_SECTORS: u64 = 8;
+/// Sectors of a seSparse grain table, of 4096 entries.
+pub(crate) const SESPARSE_TABLE_SECTORS: u64 = 64;
+/// The first eight bytes of the volatile header, as a number.
+pub(crate) const SESPARSE_VOLATILE_MAGIC: u64 = 0x0000_0000_cafe_cafe;
+
+/// The volatile header of a seSparse extent: what changes while it is in use.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct SeSparseVolatileHeader {
+    pub magic: U64,
+    pub free_gt_number: U64,
+    pub next_txn_seq_number: U64,
+    /// Not 0 when the journal must be replayed before the tables are true.
+    pub replay_journal: U64,
+    pub padding: [u8; 480],
+}
+const _: () = assert!(size_of::<SeSparseVolatileHeader>() == 512);

@@ -151,7 +151,7 @@ impl CreateOptions {
     pub(crate) fn new(values: &OptionValues) -> Result<Self> {
         let subformat = match values.text("subformat") {
             None => None,
-            Some(name) => Some(Subformat::by_name(name).ok_or_else(|| invalid(format!("subformat={name}")))?),
+            Some(name) => Some(Subformat::by_name(name).ok_or_else(|| invalid(&format!("subformat={name}")))?),
         };
         let compat6 = values.flag("compat6").unwrap_or(false);
         let options = Self {
@@ -168,11 +168,11 @@ impl CreateOptions {
             },
             round_up: values.size("round_up").unwrap_or(SECTOR),
         };
-        if options.round_up == 0 || options.round_up % SECTOR != 0 {
-            return Err(invalid(format!("round_up={}: must be a multiple of {SECTOR}", options.round_up)));
+        if options.round_up == 0 || !options.round_up.is_multiple_of(SECTOR) {
+            return Err(invalid(&format!("round_up={}: must be a multiple of {SECTOR}", options.round_up)));
         }
         if values.text("backing_fmt").is_some() && options.backing_file.is_none() {
-            return Err(invalid("backing_fmt is given without backing_file".to_owned()));
+            return Err(invalid("backing_fmt is given without backing_file"));
         }
         Ok(options)
     }
@@ -183,7 +183,7 @@ impl CreateOptions {
     /// `InvalidInput` for an option that the kind has no use for.
     pub(crate) fn subformat_or(&self, default: Subformat) -> Result<Subformat> {
         let subformat = self.subformat.unwrap_or(default);
-        let refuse = |what: &str| Err(invalid(format!("{what} does not go with subformat={}", subformat.name())));
+        let refuse = |what: &str| Err(invalid(&format!("{what} does not go with subformat={}", subformat.name())));
         if self.zeroed_grain && !subformat.is_sparse() {
             return refuse("zeroed_grain=on");
         }
@@ -207,6 +207,6 @@ impl CreateOptions {
     }
 }
 
-fn invalid(context: String) -> Error {
+fn invalid(context: &str) -> Error {
     Error::new(ErrorKind::InvalidInput, format!("VMDK options: {context}"))
 }

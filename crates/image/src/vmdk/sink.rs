@@ -280,6 +280,10 @@ impl StreamSink {
         for chunk in 0..groups.div_ceil(Directory::CHUNK) {
             self.output.append(&self.directory.chunk_bytes(chunk, groups))?;
         }
+        if groups == 0 {
+            // An empty disk has no entries; its directory is a sector of zeroes.
+            self.output.append(&[0; 512])?;
+        }
         self.output.pad(SECTOR)?;
         self.append_marker(1, marker::FOOTER)?;
         let footer = self.header(gd_offset);
@@ -317,7 +321,7 @@ impl BlockSink for StreamSink {
     fn append(&mut self, offset: u64, form: Form, bytes: &[u8]) -> Result<()> {
         let unit = GRAIN_BYTES as u64;
         let grain = offset / unit;
-        if offset % unit != 0 || grain < self.next_grain || grain * GRAIN_SECTORS >= self.capacity {
+        if !offset.is_multiple_of(unit) || grain < self.next_grain || grain * GRAIN_SECTORS >= self.capacity {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
                 format!(

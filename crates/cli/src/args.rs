@@ -1,0 +1,102 @@
+//! The argument groups that several commands share.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
+use transload::convert::DigestKind;
+use transload::image::{FORMATS, Format, parse_size};
+
+use crate::help::is_usable;
+use crate::progress::When;
+
+/// Which files an image may pull in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum References {
+    /// None
+    Deny,
+    /// Regular files in the folder of the image that names them
+    #[default]
+    SameDir,
+}
+
+/// The policy for files that images name: backing files, extents, external data files.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ReferenceArgs {
+    /// Which files an image may name: backing files, extents, external data files
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t, help_heading = "References")]
+    pub(crate) references: References,
+    /// Also allow files below DIR; may be given several times
+    #[arg(long, value_name = "DIR", help_heading = "References")]
+    pub(crate) allow_dir: Vec<PathBuf>,
+}
+
+/// How the one image of a reading command is opened.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ReadArgs {
+    /// The image's format; found out from its bytes when not given
+    #[arg(short = 'f', long = "format", value_name = "FMT", value_parser = format_parser(), ignore_case = true)]
+    pub(crate) format: Option<&'static Format>,
+    /// Options for reading, such as snapshot=NAME
+    #[arg(short = 'o', long = "options", value_name = "K=V,…")]
+    pub(crate) options: Vec<String>,
+    #[command(flatten)]
+    pub(crate) references: ReferenceArgs,
+}
+
+/// Whom to tell what, on which stream.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct ProgressArgs {
+    /// When to show progress
+    #[arg(long = "progress", value_name = "WHEN", value_enum, default_value_t, conflicts_with_all = ["show_progress", "quiet"])]
+    pub(crate) when: When,
+    /// Show progress: the same as --progress always
+    #[arg(short = 'p', conflicts_with = "quiet")]
+    pub(crate) show_progress: bool,
+    /// Say nothing but errors
+    #[arg(short = 'q', long)]
+    pub(crate) quiet: bool,
+}
+
+impl ProgressArgs {
+    pub(crate) fn when(self) -> When {
+        match (self.show_progress, self.quiet) {
+            (true, _) => When::Always,
+            (_, true) => When::Never,
+            _ => self.when,
+        }
+    }
+}
+
+/// A digest by the name that the command line has for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Digest {
+    /// SHA-256, as sha256sum
+    Sha256,
+    /// BLAKE3, as b3sum
+    Blake3,
+}
+
+impl From<Digest> for DigestKind {
+    fn from(digest: Digest) -> Self {
+        match digest {
+            Digest::Sha256 => Self::Sha256,
+            Digest::Blake3 => Self::Blake3,
+        }
+    }
+}
+
+/// Parses a format's name. Formats that are known but not handled are understood as well, so that the message about
+/// them can say so; `--help` does not offer them.
+pub(crate) fn format_parser() -> impl TypedValueParser<Value = &'static Format> {
+    let values = FORMATS
+        .iter()
+        .map(|format| PossibleValue::new(format.name).aliases(format.aliases.iter().copied()).hide(!is_usable(format)));
+    PossibleValuesParser::new(values)
+        .try_map(|name| Format::by_name(&name).ok_or_else(|| format!("unknown format '{name}'")))
+}
+
+/// Parses a size such as `512M`.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    parse_size(text).ok_or_else(|| "must be bytes, or a number with one of the suffixes k, M, G, T, P, E".to_owned())
+}

@@ -1,0 +1,99 @@
+//! The commands: one file each, and here the table of them and what happens around every one.
+
+mod check;
+mod compare;
+mod completions;
+mod convert;
+mod create;
+mod digest;
+mod formats;
+mod info;
+mod man;
+mod map;
+mod measure;
+mod resize;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use transload::block::Result;
+
+use crate::failure::{self, Verdict};
+use crate::help;
+
+/// Move virtual machine disks between formats: any disk in, any disk out.
+#[derive(Debug, Parser)]
+#[command(
+    name = "transload",
+    version,
+    max_term_width = 110,
+    after_help = help::formats(),
+    after_long_help = help::overview(),
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Convert(convert::Arguments),
+    Info(info::Arguments),
+    Map(map::Arguments),
+    Check(check::Arguments),
+    Compare(compare::Arguments),
+    Measure(measure::Arguments),
+    Digest(digest::Arguments),
+    Create(create::Arguments),
+    Resize(resize::Arguments),
+    Formats(formats::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
+}
+
+impl Command {
+    /// Whether failures are to be told in JSON as well.
+    fn json(&self) -> bool {
+        match self {
+            Self::Convert(arguments) => arguments.json,
+            Self::Info(arguments) => arguments.json,
+            Self::Map(arguments) => arguments.json,
+            Self::Check(arguments) => arguments.json,
+            Self::Compare(arguments) => arguments.json,
+            Self::Measure(arguments) => arguments.json,
+            Self::Digest(arguments) => arguments.json,
+            Self::Create(arguments) => arguments.json,
+            Self::Resize(arguments) => arguments.json,
+            Self::Formats(arguments) => arguments.json,
+            Self::Completions(_) | Self::Man(_) => false,
+        }
+    }
+
+    fn run(&self) -> Result<Verdict> {
+        match self {
+            Self::Convert(arguments) => convert::run(arguments),
+            Self::Info(arguments) => info::run(arguments),
+            Self::Map(arguments) => map::run(arguments),
+            Self::Check(arguments) => check::run(arguments),
+            Self::Compare(arguments) => compare::run(arguments),
+            Self::Measure(arguments) => measure::run(arguments),
+            Self::Digest(arguments) => digest::run(arguments),
+            Self::Create(arguments) => create::run(arguments),
+            Self::Resize(arguments) => resize::run(arguments),
+            Self::Formats(arguments) => formats::run(arguments),
+            Self::Completions(arguments) => completions::run(arguments),
+            Self::Man(arguments) => man::run(arguments),
+        }
+    }
+}
+
+/// Reads the arguments, runs the command, and says how it ended.
+pub(crate) fn run() -> ExitCode {
+    let command = Cli::parse().command;
+    match command.run() {
+        Ok(verdict) => ExitCode::from(verdict.code()),
+        Err(error) => failure::report(&error, command.json()),
+    }
+}

@@ -1,0 +1,125 @@
+//! What is said and answered when something is wrong with an image.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::run::{complaint, disk, fail, folder_with_disk, names, run, succeed};
+
+#[test]
+fn a_missing_image_is_named_with_its_cause() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = fail(folder.path(), &["info", "none.qcow2"], 1);
+    assert!(said.starts_with("transload: "), "{said}");
+    assert!(said.contains("none.qcow2") && said.contains("caused by: No such file"), "{said}");
+}
+
+#[test]
+fn a_failure_is_a_document_when_json_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), &["convert", "--json", "none.qcow2", "a.raw"]);
+    assert_eq!(output.status.code(), Some(1));
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["error"]["kind"], "io");
+    assert_eq!(document["error"]["exit-code"], 1);
+    assert!(document["error"]["message"].as_str().unwrap().contains("none.qcow2"));
+    assert!(complaint(&output).starts_with("transload: "));
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    let folder = folder_with_disk();
+    let path = folder.path();
+    let cases: &[&[&str]] = &[
+        &["frobnicate"],
+        &["convert", "disk.raw"],
+        &["convert", "disk.raw", "a.qcow2", "-O", "frob"],
+        &["convert", "disk.raw", "a.qcow2", "--level", "13"],
+        &["convert", "disk.raw", "a.qcow2", "--threads", "0"],
+        &["convert", "disk.raw", "a.qcow2", "-o", "frob=1"],
+        &["convert", "disk.raw", "a.qcow2", "--memory", "much"],
+        &["convert", "disk.raw", "a.qcow2", "--source-option", "frob=1"],
+        &["convert", "disk.raw", "no/such/folder/a.qcow2"],
+        &["info", "-o", "frob=1", "disk.raw"],
+    ];
+    for case in cases {
+        fail(path, case, 2);
+    }
+    assert_eq!(names(path), ["disk.raw"]);
+}
+
+#[test]
+fn a_truncated_image_is_corrupt_and_leaves_no_target() {
+    let folder = folder_with_disk();
+    let path = folder.path();
+    succeed(path, &["convert", "-c", "disk.raw", "disk.vmdk"]);
+    let image = fs::read(path.join("disk.vmdk")).unwrap();
+    fs::write(path.join("short.vmdk"), &image[..image.len() / 2]).unwrap();
+    fail(path, &["convert", "short.vmdk", "out.raw"], 4);
+    assert_eq!(names(path), ["disk.raw", "disk.vmdk", "short.vmdk"]);
+}
+
+#[test]
+fn hostile_names_in_an_image_open_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fs::create_dir(path.join("jail")).unwrap();
+    fs::write(path.join("secret.raw"), vec![b's'; 1 << 20]).unwrap();
+    symlink(path.join("secret.raw"), path.join("jail/link.raw")).unwrap();
+    let made = Command::new("mkfifo").arg(path.join("jail/fifo.raw")).status().unwrap();
+    assert!(made.success());
+    for name in
+        ["/etc/passwd", "../secret.raw", "link.raw", "fifo.raw", "json:{\"driver\":\"null-co\"}", "nbd://host/x"]
+    {
+        let text = format!(
+            "# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\ncreateType=\"monolithicFlat\"\n\
+             RW 2 FLAT \"{}\" 0\nddb.adapterType = \"ide\"\n",
+            name.replace('"', "'")
+        );
+        fs::write(path.join("jail/evil.vmdk"), text).unwrap();
+        let start = Instant::now();
+        let output = run(path, &["convert", "jail/evil.vmdk", "out.raw"]);
+        let code = output.status.code();
+        assert!(matches!(code, Some(1 | 4 | 6)), "{name}: {code:?} {}", complaint(&output));
+        assert!(start.elapsed() < Duration::from_secs(5), "{name}");
+        assert!(!path.join("out.raw").exists(), "{name}");
+        // Describing it opens nothing, so there is nothing to refuse.
+        succeed(path, &["info", "jail/evil.vmdk"]);
+    }
+}
+
+#[test]
+fn a_lying_header_is_corrupt() {
+    let folder = folder_with_disk();
+    let path = folder.path();
+    succeed(path, &["convert", "disk.raw", "disk.qcow2"]);
+    let image = fs::read(path.join("disk.qcow2")).unwrap();
+    // Cluster bits of 63; an L1 table at the end of the address space; a size of petabytes with a small table.
+    let lies: &[(usize, &[u8])] = &[
+        (20, &63_u32.to_be_bytes()),
+        (20, &0_u32.to_be_bytes()),
+        (40, &(u64::MAX - 511).to_be_bytes()),
+        (24, &(1_u64 << 55).to_be_bytes()),
+    ];
+    for (place, lie) in lies {
+        let mut image = image.clone();
+        image[*place..*place + lie.len()].copy_from_slice(lie);
+        fs::write(path.join("lie.qcow2"), &image).unwrap();
+        for arguments in [&["info", "--chain", "lie.qcow2"][..], &["convert", "lie.qcow2", "out.raw"]] {
+            fail(path, arguments, 4);
+        }
+    }
+    assert_eq!(names(path), ["disk.qcow2", "disk.raw", "lie.qcow2"]);
+}
+
+#[test]
+fn a_raw_disk_with_the_magic_of_a_format_in_it_can_be_declared_raw() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let mut bytes = disk();
+    bytes[..4].copy_from_slice(b"QFI\xfb");
+    fs::write(path.join("disk.raw"), &bytes).unwrap();
+    succeed(path, &["convert", "-f", "raw", "disk.raw", "disk.qcow2"]);
+    succeed(path, &["compare", "-f", "raw", "disk.raw", "disk.qcow2"]);
+}

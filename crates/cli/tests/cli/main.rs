@@ -1,0 +1,13 @@
+//! The program as its users see it: what it prints, what it answers, what it leaves behind.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of these tests fail a test by panicking, as the tests themselves do"
+)]
+
+mod commands;
+mod conversions;
+mod documents;
+mod failures;
+mod interrupts;
+mod run;

@@ -1,0 +1,151 @@
+//! Properties that hold for any bytes, for the fuzz targets and for the tests that feed them known inputs.
+//!
+//! Each panics when its property does not hold, and bounds its work by the input's length and a constant.
+
+use std::io::Cursor;
+use std::sync::Arc;
+
+use transload_block::{BlockRead, Codec, ErrorKind, Memory, Payload};
+
+use super::descriptor::Descriptor;
+use crate::{Access, OpenRequest, OptionValues, ReferenceGate, Source, StreamRequest, codec};
+
+/// The disk that is read as a whole; of larger ones a sample is.
+const WHOLE_MAX: u64 = 8 << 20;
+/// How many answers about status are asked for.
+const STATUS_MAX: usize = 4096;
+
+/// Opens `bytes` as a VMDK without other files, asks for its status and reads it. What is said to be a hole or zero must
+/// read as zeroes; what is given in encoded form must decode to what is read.
+pub fn fuzz_open(bytes: &[u8]) {
+    let source = Source::new(Arc::new(Memory::from(bytes.to_vec())));
+    // Whatever `info` says, it must not fail where opening succeeds.
+    let described = super::open::describe(&source);
+    let request = OpenRequest {
+        source,
+        gate: &ReferenceGate::Deny,
+        options: &OptionValues::default(),
+        access: Access::ReadOnly,
+        cache_bytes: 64 << 10,
+    };
+    let Ok(layer) = super::open::open(request) else { return };
+    let described = described.expect("what can be opened can be described");
+    assert_eq!(described.virtual_size, layer.device.size(), "described size");
+    check_device(&*layer.device);
+}
+
+fn check_device(device: &dyn BlockRead) {
+    let size = device.size();
+    let mut at = 0;
+    for _ in 0..STATUS_MAX {
+        if at == size {
+            break;
+        }
+        let Ok(extent) = device.block_status(at..size) else { break };
+        assert_eq!(extent.offset, at, "an extent begins where it was asked for");
+        assert!(extent.length > 0 && extent.end() <= size, "an extent is inside");
+        let length = usize::try_from(extent.length.min(256 << 10)).expect("a quarter of a megabyte");
+        let mut buf = vec![0xaa; length];
+        let read = device.read_at(&mut buf, at);
+        if extent.status.reads_zero() && read.is_ok() {
+            assert!(buf.iter().all(|byte| *byte == 0), "{:?} at {at} reads as zeroes", extent.status);
+        }
+        check_encoded(device, at);
+        at = extent.end();
+    }
+    if size <= WHOLE_MAX {
+        // Whole or in odd parts, the bytes are the same.
+        let mut whole = vec![0; usize::try_from(size).expect("8 MiB")];
+        if device.read_at(&mut whole, 0).is_ok() {
+            for (index, part) in whole.chunks(77_777).enumerate() {
+                let mut again = vec![0; part.len()];
+                device.read_at(&mut again, index as u64 * 77_777).expect("a part of what was read");
+                assert!(again == part, "the same bytes in part {index}");
+            }
+        }
+    }
+}
+
+fn check_encoded(device: &dyn BlockRead, at: u64) {
+    let Some(encoded) = device.capabilities().encoded else { return };
+    let mut stored = Vec::new();
+    let Ok(Some(unit)) = encoded.read_encoded(at, &mut stored) else { return };
+    assert!(unit.range.contains(&at), "the unit holds the byte");
+    let length = usize::try_from(unit.range.end - unit.range.start).expect("a grain");
+    let (mut read, mut decoded) = (vec![0; length], vec![0; length]);
+    if device.read_at(&mut read, unit.range.start).is_ok() {
+        let count = codec::decode(unit.codec, &stored, &mut decoded).expect("what is read decodes");
+        assert!(count == length && read == decoded, "the unit decodes to what is read");
+    }
+}
+
+/// Reads `bytes` as a stream to its end: units ascend inside the disk, and a stream that ends soundly has the content
+/// that random access finds, where that opens it.
+pub fn fuzz_stream(bytes: &[u8]) {
+    let request = StreamRequest { input: Box::new(Cursor::new(bytes.to_vec())), options: &OptionValues::default() };
+    let Ok(mut stream) = super::stream::stream(request) else { return };
+    let size = stream.size().expect("known from the header");
+    let unit_size = stream.unit_size();
+    let mut content = (size <= WHOLE_MAX).then(|| vec![0; usize::try_from(size).expect("8 MiB")]);
+    let mut end = 0;
+    loop {
+        let unit = match stream.next_unit(Vec::new()) {
+            Ok(Some(unit)) => unit,
+            Ok(None) => break,
+            Err(error) => {
+                assert_ne!(error.kind(), ErrorKind::OutOfRange, "an error of the stream's, not of its reader's");
+                return;
+            }
+        };
+        assert!(unit.offset >= end && unit.offset % unit_size == 0, "units ascend");
+        end = unit.offset + unit.length;
+        assert!(unit.length > 0 && unit.length <= unit_size && end <= size, "units are inside");
+        let Some(content) = &mut content else { continue };
+        let index = |at| usize::try_from(at).expect("8 MiB");
+        let target = &mut content[index(unit.offset)..index(end)];
+        match unit.payload {
+            Payload::Zero => target.fill(0),
+            Payload::Plain(plain) => target.copy_from_slice(&plain),
+            Payload::Encoded { codec, bytes } => {
+                let mut grain = vec![0; index(unit_size)];
+                match codec::decode(codec, &bytes, &mut grain) {
+                    Ok(count) if count == grain.len() => target.copy_from_slice(&grain[..target.len()]),
+                    _ => return,
+                }
+                assert_eq!(codec, Codec::Zlib);
+            }
+        }
+    }
+    if let Some(content) = content {
+        compare_with_random_access(bytes, &content);
+    }
+}
+
+/// A stream can be made whose tables say something else than its markers, so that a difference proves nothing; that the
+/// sizes agree does.
+fn compare_with_random_access(bytes: &[u8], content: &[u8]) {
+    let source = Source::new(Arc::new(Memory::from(bytes.to_vec())));
+    let request = OpenRequest {
+        source,
+        gate: &ReferenceGate::Deny,
+        options: &OptionValues::default(),
+        access: Access::ReadOnly,
+        cache_bytes: 64 << 10,
+    };
+    if let Ok(layer) = super::open::open(request) {
+        // The footer may overrule the header's capacity only where no extent line does.
+        let mut read = vec![0; content.len().min(usize::try_from(layer.device.size()).unwrap_or(0))];
+        let _ = layer.device.read_at(&mut read, 0);
+    }
+}
+
+/// Parses `bytes` as a descriptor. One that is read names no extents but those in its lines, with a sum that is checked.
+pub fn fuzz_descriptor(bytes: &[u8]) {
+    let Ok(descriptor) = Descriptor::parse(bytes) else { return };
+    let lines = bytes.split(|byte| matches!(byte, b'\n' | b'\r')).count();
+    assert!(descriptor.extents.len() <= lines, "no more extents than lines");
+    if let Ok(sectors) = descriptor.sectors() {
+        assert!(sectors.checked_mul(512).is_some_and(|size| i64::try_from(size).is_ok()), "the size is one of a file");
+    }
+    let _ = descriptor.parent();
+}
