@@ -6,6 +6,7 @@
 mod ahead;
 mod allocate;
 mod bitmap;
+mod change;
 mod check;
 mod create;
 mod device;
@@ -24,6 +25,7 @@ mod packed;
 mod read;
 mod refcounts;
 mod references;
+mod reserve;
 mod resize;
 mod snapshot;
 mod stream;

@@ -136,8 +136,6 @@ pub(crate) struct ParsedHeader {
     pub compatible: u64,
     /// As in the file.
     pub autoclear: u64,
-    /// Bytes of the header before the extensions.
-    pub header_length: usize,
     /// How compressed clusters are encoded.
     pub compression: Codec,
     /// How payload is encrypted.
@@ -186,7 +184,6 @@ impl ParsedHeader {
             incompatible: raw.incompatible_features.get(),
             compatible: raw.compatible_features.get(),
             autoclear: raw.autoclear_features.get(),
-            header_length,
             compression: check_compression(&raw)?,
             crypt: check_crypt(raw.crypt_method.get())?,
             backing_file: read_backing_name(&raw, first)?,

@@ -50,11 +50,14 @@ pub(crate) fn encode(entries: &[u64]) -> Vec<u8> {
     entries.iter().flat_map(|entry| entry.to_be_bytes()).collect()
 }
 
+/// A piece of the L1 table, once it is loaded.
+type L1Page = RwLock<Option<Box<[u64]>>>;
+
 /// The active L1 table, or a snapshot's. Pages are loaded when they are first asked for: a table may have 32 MiB.
 #[derive(Debug)]
 pub(crate) struct L1Table {
     location: TableLocation,
-    pages: Box<[RwLock<Option<Box<[u64]>>>]>,
+    pages: Box<[L1Page]>,
 }
 
 impl L1Table {

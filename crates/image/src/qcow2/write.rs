@@ -21,7 +21,7 @@ use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use transload_block::{BlockWrite, Reserve, Result, Storage, ZeroMode, check_range};
+use transload_block::{BlockWrite, Result, Storage, ZeroMode, check_range};
 
 use super::allocate::Refcounts;
 use super::device::{Place, Qcow2};
@@ -29,7 +29,7 @@ use super::error::Qcow2Error;
 use super::layout::entry;
 use super::map::{self, BITMAP_ALL_ALLOCATED, HostCluster, L2Entry, Mapping};
 use super::open::ParsedHeader;
-use super::tables::{Slice, index, read_padded};
+use super::tables::{Slice, index};
 use crate::ImageWrite;
 
 /// Fill and data up to this many bytes go to the file in one piece.
@@ -73,7 +73,7 @@ pub(super) struct Freed {
 
 /// What stood at a guest cluster before it was written.
 #[derive(Clone, Copy, Debug)]
-enum Before {
+pub(super) enum Before {
     /// No host cluster: what is not written reads as zeroes.
     Nothing,
     /// A host cluster of its own, of which not everything holds guest data.
@@ -84,12 +84,12 @@ enum Before {
 
 /// Guest clusters that were claimed and the host clusters that are to hold them.
 #[derive(Debug)]
-struct Claim {
+pub(super) struct Claim {
     /// Whole guest clusters.
-    guest: Range<u64>,
+    pub guest: Range<u64>,
     /// Where they will stand in the data's file.
     host: u64,
-    before: Before,
+    pub before: Before,
     /// The entry of the first cluster.
     entry: L2Entry,
 }
@@ -182,19 +182,6 @@ impl ImageWrite for Qcow2 {
     }
 }
 
-impl Reserve for Qcow2 {
-    fn reserve(&self, range: Range<u64>) -> Result<()> {
-        let length = range.end.saturating_sub(range.start);
-        check_range(range.start, length, self.disk_size())?;
-        let writing = self.begin()?;
-        let mut at = range.start;
-        while at < range.end {
-            at += self.reserve_some(writing, at, range.end - at)?;
-        }
-        Ok(())
-    }
-}
-
 impl Qcow2 {
     /// Writes the front of `rest` where it stands already, and answers how much of it; 0 when it stands nowhere where it
     /// may be written.
@@ -263,7 +250,7 @@ impl Qcow2 {
 
     /// Decides where the guest bytes from `guest` on go, and allocates that. `None` when they stand already where they
     /// may be written.
-    fn claim(&self, writing: &Writing, state: &mut State, guest: u64, length: u64) -> Result<Option<Claim>> {
+    pub(super) fn claim(&self, writing: &Writing, state: &mut State, guest: u64, length: u64) -> Result<Option<Claim>> {
         let cluster_size = self.rules.geometry.cluster_size();
         let first = guest - guest % cluster_size;
         let slice = self.slice_to_change(writing, state, first)?;
@@ -317,7 +304,7 @@ impl Qcow2 {
 
     /// Writes `data`, which stands at `guest`, into the claimed host clusters, with everything around it that the link
     /// will bring to light.
-    fn write_into(&self, writing: &Writing, claim: &Claim, data: &[u8], guest: u64) -> Result<()> {
+    pub(super) fn write_into(&self, writing: &Writing, claim: &Claim, data: &[u8], guest: u64) -> Result<()> {
         let geometry = self.rules.geometry;
         if let Before::Foreign = claim.before {
             let mut cluster = vec![0; index(geometry.cluster_size())];
@@ -352,7 +339,7 @@ impl Qcow2 {
     }
 
     /// Whether the unit of `guest`, in a cluster that is claimed, holds data that stays where it is.
-    fn unit_holds_data(&self, claim: &Claim, guest: u64) -> Result<bool, Qcow2Error> {
+    pub(super) fn unit_holds_data(&self, claim: &Claim, guest: u64) -> Result<bool, Qcow2Error> {
         match claim.before {
             Before::Own(_) => Ok(self.before(claim.entry, guest)?.is_none()),
             Before::Nothing | Before::Foreign => Ok(false),
@@ -384,7 +371,7 @@ impl Qcow2 {
     }
 
     /// Makes `guest` zeroes in the claimed host clusters.
-    fn fill(&self, writing: &Writing, claim: &Claim, guest: Range<u64>) -> Result<()> {
+    pub(super) fn fill(&self, writing: &Writing, claim: &Claim, guest: Range<u64>) -> Result<()> {
         let host = |place: u64| (claim.host + (place - claim.guest.start)).min(writing.data().size());
         let range = host(guest.start)..host(guest.end);
         if range.is_empty() {
@@ -397,7 +384,7 @@ impl Qcow2 {
     }
 
     /// Lets the L2 entries of a claim refer to its host clusters; of its units, `guest` has been written.
-    fn link(&self, writing: &Writing, state: &mut State, claim: &Claim, guest: Range<u64>) -> Result<()> {
+    pub(super) fn link(&self, writing: &Writing, state: &mut State, claim: &Claim, guest: Range<u64>) -> Result<()> {
         let geometry = self.rules.geometry;
         let cluster_size = geometry.cluster_size();
         let slice = self.slice_to_change(writing, state, claim.guest.start)?;
@@ -436,7 +423,7 @@ impl Qcow2 {
     }
 
     /// Gives back what was allocated for a claim that was not linked.
-    fn abandon(&self, writing: &Writing, state: &mut State, claim: &Claim) -> Result<()> {
+    pub(super) fn abandon(&self, writing: &Writing, state: &mut State, claim: &Claim) -> Result<()> {
         if writing.data_file.is_some() || matches!(claim.before, Before::Own(_)) {
             return Ok(());
         }
@@ -444,127 +431,5 @@ impl Qcow2 {
         let clusters = (claim.guest.end - claim.guest.start) / cluster_size;
         let first = claim.host / cluster_size;
         state.refcounts.release(&*writing.storage, first..first + clusters)
-    }
-
-    /// Allocates the front of the `length` bytes at `guest`, and answers how many of them are now allocated.
-    fn reserve_some(&self, writing: &Writing, guest: u64, length: u64) -> Result<u64> {
-        let geometry = self.rules.geometry;
-        let first = guest - guest % geometry.cluster_size();
-        let end = guest + length;
-        let mut state = writing.lock_unclaimed(&(first..end.next_multiple_of(geometry.cluster_size())));
-        let run = self.resolve(guest, length)?;
-        if let Place::Data { owned: true, .. } = run.place {
-            return Ok(run.length);
-        }
-        let Some(claim) = self.claim(writing, &mut state, guest, length)? else { return Ok(0) };
-        let reserved = guest..end.min(claim.guest.end);
-        let readied = match claim.before {
-            // Nothing but the ends, which the caller does not write, has to be made sound.
-            Before::Nothing | Before::Own(_) => self.fill_around(writing, &claim, &reserved),
-            Before::Foreign => self.write_into(writing, &claim, &[], guest),
-        };
-        if let Err(error) = readied {
-            self.abandon(writing, &mut state, &claim)?;
-            return Err(error);
-        }
-        self.link(writing, &mut state, &claim, reserved.clone())?;
-        self.relieve(writing, &mut state)?;
-        Ok(reserved.end - reserved.start)
-    }
-
-    /// Makes zeroes of what is in the units of `reserved` and not in it.
-    fn fill_around(&self, writing: &Writing, claim: &Claim, reserved: &Range<u64>) -> Result<()> {
-        let unit = self.rules.geometry.subcluster_size();
-        let size = self.disk_size();
-        if !self.unit_holds_data(claim, reserved.start)? {
-            self.fill(writing, claim, reserved.start - reserved.start % unit..reserved.start)?;
-        }
-        if reserved.end < size && !self.unit_holds_data(claim, reserved.end - 1)? {
-            self.fill(writing, claim, reserved.end..reserved.end.next_multiple_of(unit))?;
-        }
-        Ok(())
-    }
-
-    /// The slice that maps `guest`, marked as changed, in an L2 table that only this disk uses: allocated or copied when
-    /// it is not there or shared.
-    pub(super) fn slice_to_change(&self, writing: &Writing, state: &mut State, guest: u64) -> Result<Arc<Slice>> {
-        let at = guest / self.rules.geometry.l2_coverage();
-        let table = match self.l2_table(at)? {
-            Some((table, true)) => table,
-            other => self.new_l2_table(writing, state, at, other.map(|(table, _)| table))?,
-        };
-        let place = table + self.slot(guest).0;
-        if let Some(slice) = state.dirty_slices.get(&place) {
-            return Ok(Arc::clone(slice));
-        }
-        let cluster_size = self.rules.geometry.cluster_size();
-        let cluster = table / cluster_size;
-        if let Some(structure) = state.refcounts.structure_in(&(cluster..cluster + 1)) {
-            return Err(Qcow2Error::DataOverMetadata { host: table, structure }.into());
-        }
-        let slice = self.slices.get_dirty(&*self.file, place)?;
-        state.dirty_slices.insert(place, Arc::clone(&slice));
-        Ok(slice)
-    }
-
-    /// Allocates an L2 table for L1 entry `at`: empty, or a copy of the shared one at `shared`.
-    fn new_l2_table(&self, writing: &Writing, state: &mut State, at: u64, shared: Option<u64>) -> Result<u64> {
-        let cluster_size = self.rules.geometry.cluster_size();
-        let cluster = state.refcounts.allocate(&*writing.storage, 1)?.start;
-        let table = cluster * cluster_size;
-        self.slices.forget(table, cluster_size);
-        if let Some(shared) = shared {
-            let mut bytes = vec![0; index(cluster_size)];
-            read_padded(&*self.file, &mut bytes, shared)?;
-            self.disown_entries(&mut bytes);
-            writing.storage.write_at(&bytes, table)?;
-            state.free(shared / cluster_size..shared / cluster_size + 1, false);
-        } else if self.slices.slice_bytes() == cluster_size {
-            let slice = self.slices.insert_zeroed(table);
-            state.dirty_slices.insert(table, slice);
-        } else {
-            writing.storage.write_zeroes_at(table..table + cluster_size, ZeroMode::KeepAllocated)?;
-        }
-        self.l1.set(&*self.file, at, table | entry::COPIED)?;
-        state.dirty_l1.insert(at);
-        Ok(table)
-    }
-
-    /// Takes the mark of sole use from the entries of a table that was shared: what they refer to is shared too.
-    fn disown_entries(&self, table: &mut [u8]) {
-        if self.rules.data_file {
-            return;
-        }
-        let entry_size = index(self.rules.geometry.l2_entry_size());
-        for descriptor in table.chunks_exact_mut(entry_size) {
-            descriptor[0] &= 0x7f;
-        }
-    }
-
-    pub(super) fn set_entry(&self, entries: &mut [u64], at: u64, entry: L2Entry) {
-        if self.rules.geometry.extended_l2 {
-            entries[index(at * 2)] = entry.descriptor;
-            entries[index(at * 2) + 1] = entry.bitmap;
-        } else {
-            entries[index(at)] = entry.descriptor;
-        }
-    }
-
-    /// Frees the host clusters of an entry that is no longer in its table.
-    pub(super) fn free_entry(&self, state: &mut State, old: L2Entry, unmap: bool) -> Result<(), Qcow2Error> {
-        let cluster_size = self.rules.geometry.cluster_size();
-        if self.rules.data_file {
-            return Ok(());
-        }
-        if old.descriptor & entry::COMPRESSED != 0 {
-            // Neighbours may share the first and the last cluster: each has its own use of them.
-            let range = map::compressed_range(self.rules.geometry, old.descriptor);
-            let (first, last) = (range.offset / cluster_size, (range.offset + range.length - 1) / cluster_size);
-            state.free(first..last + 1, false);
-        } else if old.descriptor & entry::OFFSET != 0 {
-            let cluster = (old.descriptor & entry::OFFSET) / cluster_size;
-            state.free(cluster..cluster + 1, unmap);
-        }
-        Ok(())
     }
 }

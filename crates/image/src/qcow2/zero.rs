@@ -35,9 +35,9 @@ impl Qcow2 {
         Ok(())
     }
 
-    /// Whether a hole would show something.
-    fn hole_shows(&self) -> bool {
-        self.header.backing_file.is_some()
+    /// Whether a hole that was made zero may stay one: without a mark it would cost a cluster, and nothing hangs below.
+    fn hole_will_do(&self) -> bool {
+        !self.rules.zero_flag && self.header.backing_file.is_none()
     }
 
     /// Makes the front of `range` zero without marks, or, in version 3, where `range` is a part of one unit; answers
@@ -55,7 +55,7 @@ impl Qcow2 {
         drop(using);
         match run.place {
             Place::Zero => {}
-            Place::Hole if !self.hole_shows() => {}
+            Place::Hole if self.hole_will_do() => {}
             Place::Hole if self.rules.zero_flag => {
                 // The rest of the unit reads as zeroes in this layer, and a unit cannot be half a hole.
                 let start = range.start - range.start % unit;
@@ -76,10 +76,7 @@ impl Qcow2 {
         let geometry = self.rules.geometry;
         let run = self.resolve(range.start, range.end - range.start)?;
         let raw = self.header.data_file_raw();
-        if !raw
-            && (run.place == Place::Zero && mode == ZeroMode::KeepAllocated
-                || run.place == Place::Hole && !self.hole_shows())
-        {
+        if !raw && run.place == Place::Zero && mode == ZeroMode::KeepAllocated {
             return Ok(range.start + run.length);
         }
         let per_slice = self.slices.slice_bytes() / geometry.l2_entry_size();

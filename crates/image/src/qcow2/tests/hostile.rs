@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use transload_block::{BlockRead, ErrorKind, Memory, Result, Storage};
+use transload_block::{ErrorKind, Memory, Result, Storage};
 
 use super::super::fuzz_open;
 use super::super::layout::{extension, incompatible};
@@ -142,11 +142,11 @@ const LIES: &[Lie] = &[
         // Its own entry is then an L2 entry too, and a sound one; the next is not.
         put(bytes, l1 + 8, &[0, 0, 0, 0, 0, 0, 0, 2]);
     }),
-    ("an L2 entry with reserved bits", ErrorKind::Corrupt, |bytes| change_l2(bytes, |entry| entry | 1 << 57)),
+    ("an L2 entry with reserved bits", ErrorKind::Corrupt, |bytes| change_l2(bytes, |entry| entry | (1 << 57))),
     ("a cluster at an odd place", ErrorKind::Corrupt, |bytes| change_l2(bytes, |entry| entry | 1024)),
     ("a cluster behind the file", ErrorKind::Corrupt, |bytes| change_l2(bytes, |entry| entry | 1 << 54)),
-    ("a compressed cluster behind the file", ErrorKind::Corrupt, |bytes| change_l2(bytes, |_| 1 << 62 | 1 << 50)),
-    ("a compressed cluster that is none", ErrorKind::Corrupt, |bytes| change_l2(bytes, |_| 1 << 62 | 5 * CLUSTER)),
+    ("a compressed cluster behind the file", ErrorKind::Corrupt, |bytes| change_l2(bytes, |_| (1 << 62) | (1 << 50))),
+    ("a compressed cluster that is none", ErrorKind::Corrupt, |bytes| change_l2(bytes, |_| (1 << 62) | (5 * CLUSTER))),
 ];
 
 fn change_l1(bytes: &mut [u8], change: impl Fn(u64) -> u64) {

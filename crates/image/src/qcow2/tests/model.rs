@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use transload_block::{BlockRead, BlockStatus, BlockWrite, Memory, Reserve, Storage, ZeroMode};
+use transload_testkit::conformance;
 
 use super::super::create::write_new_image;
 use super::super::device::Qcow2;
@@ -212,4 +213,18 @@ fn status_never_goes_back_and_freed_space_is_used_again() {
     device.write_at(&[2; 65_536], 0).unwrap();
     device.finish().unwrap();
     assert!(storage.size() <= before.max(6 * 65_536), "{before} {}", storage.size());
+}
+
+#[test]
+fn the_device_keeps_the_block_contract() {
+    for (number, text) in GEOMETRIES.iter().enumerate() {
+        let storage: Arc<dyn Storage> = Arc::new(Memory::new(0));
+        let device = new_device(&storage, (3 << 20) + 512 * 5, text, 64 << 10);
+        let mut verdict = conformance::write(&device, number as u64);
+        if text.contains("compat=0.10") {
+            // Without a zero flag and without a backing file, a hole is all the zero there is.
+            verdict.failures.retain(|failure| failure.sentence != conformance::Sentence::WrittenIsNoHole);
+        }
+        verdict.assert();
+    }
 }
