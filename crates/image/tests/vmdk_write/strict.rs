@@ -55,7 +55,7 @@ pub(crate) fn read(file: &[u8]) -> Stream {
         if size > 0 {
             assert!(!foot && directory.is_none(), "a grain behind the tables");
             let lba = u64_at(marker, 0);
-            assert!(lba % 128 == 0 && lba < sectors, "grain at sector {lba}");
+            assert!(lba.is_multiple_of(128) && lba < sectors, "grain at sector {lba}");
             assert!(stream.grains.last().is_none_or(|(last, _)| *last < lba), "grains ascend");
             assert!(size <= 66_036, "{size} bytes exceed VirtualBox's buffer");
             let stop = at + 12 + index(size.into());
