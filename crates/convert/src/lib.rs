@@ -11,7 +11,7 @@
 //!                                                                              └► digests, in order
 //! ```
 //!
-//! Beside converting, it [`compare`]s, [`digest`]s, [`map`]s and [`measure`]s. It knows no format: what a target can do
+//! Beside converting, it [`compare()`]s, [`digest()`]s, [`map()`]s and [`measure()`]s. It knows no format: what a target can do
 //! it learns from its row in `transload_image::FORMATS`. Threads are scoped to one call; nothing outlives it.
 
 mod compare;

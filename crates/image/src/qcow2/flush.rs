@@ -17,7 +17,7 @@
 //! - A cluster that lost its last use is not given out again before the file no longer refers to it: not to data that
 //!   would show through an old entry after a crash, and not while a request may still be under way to it.
 //!
-//! With `lazy_refcounts` the dirty bit stands in the file from the first write to [`Qcow2::finish`]: after a crash the
+//! With `lazy_refcounts` the dirty bit stands in the file from the first write to [`ImageWrite::finish`](crate::ImageWrite::finish): after a crash the
 //! refcounts are rebuilt from the L2 tables, and the barriers between the steps are left out.
 
 use std::ops::Range;
