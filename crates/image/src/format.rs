@@ -16,7 +16,7 @@ use crate::{
 pub static FORMATS: &[&Format] = &[
     &crate::qcow2::FORMAT,
     &crate::vmdk::FORMAT,
-    &known::vhd::FORMAT,
+    &crate::vhd::FORMAT,
     &known::vhdx::FORMAT,
     &known::vdi::FORMAT,
     &known::qcow::FORMAT,
