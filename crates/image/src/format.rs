@@ -18,7 +18,7 @@ pub static FORMATS: &[&Format] = &[
     &crate::vmdk::FORMAT,
     &crate::vhd::FORMAT,
     &known::vhdx::FORMAT,
-    &known::vdi::FORMAT,
+    &crate::vdi::FORMAT,
     &known::qcow::FORMAT,
     &known::qed::FORMAT,
     &known::parallels::FORMAT,

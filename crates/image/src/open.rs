@@ -120,6 +120,23 @@ pub enum ContentId {
     VmdkCid(u32),
     /// A UUID in the order of its text: VirtualBox's image UUID, VHD's unique id.
     Uuid([u8; 16]),
+    /// A disk of VirtualBox in the state that its last session left: both UUIDs in the order of their text.
+    ModifiedUuid {
+        /// The image UUID.
+        image: [u8; 16],
+        /// The modification UUID.
+        modification: [u8; 16],
+    },
+}
+
+impl ContentId {
+    /// The identity of the disk alone, whatever state it is in.
+    pub(crate) const fn disk(self) -> Self {
+        match self {
+            Self::ModifiedUuid { image, .. } => Self::Uuid(image),
+            other => other,
+        }
+    }
 }
 
 /// Opens the file at `path`, which the user named, and, unless told otherwise, everything it hangs from.
@@ -153,13 +170,19 @@ impl fmt::Display for ContentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::VmdkCid(cid) => write!(f, "CID {cid:08x}"),
-            Self::Uuid(bytes) => {
-                f.write_str("UUID ")?;
-                bytes.iter().enumerate().try_for_each(|(index, byte)| {
-                    let dash = if matches!(index, 4 | 6 | 8 | 10) { "-" } else { "" };
-                    write!(f, "{dash}{byte:02x}")
-                })
+            Self::Uuid(uuid) => write_uuid(f, "UUID ", uuid),
+            Self::ModifiedUuid { image, modification } => {
+                write_uuid(f, "UUID ", image)?;
+                write_uuid(f, " as modified by ", modification)
             }
         }
     }
+}
+
+fn write_uuid(f: &mut fmt::Formatter<'_>, before: &str, uuid: &[u8; 16]) -> fmt::Result {
+    f.write_str(before)?;
+    uuid.iter().enumerate().try_for_each(|(index, byte)| {
+        let dash = if matches!(index, 4 | 6 | 8 | 10) { "-" } else { "" };
+        write!(f, "{dash}{byte:02x}")
+    })
 }

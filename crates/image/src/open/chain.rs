@@ -68,7 +68,8 @@ impl Walk<'_> {
         }
         let format = reference.format.as_deref().map(|format| declared(format, &name)).transpose()?;
         let source = match reference.content_id {
-            Some(wanted) if reference.names.is_empty() => self.search(child, wanted),
+            // The state it is in is looked at once it is open, to say so when it is another.
+            Some(wanted) if reference.names.is_empty() => self.search(child, wanted.disk()),
             _ => self.first_of(child, &reference.names),
         };
         let source = source.map_err(|error| named(error, &name))?;
@@ -132,11 +133,12 @@ impl Walk<'_> {
         })
     }
 
-    /// Whether the image in `source` is of the child's format and goes by `wanted`. Files that cannot be opened are other
-    /// people's business.
+    /// Whether the image in `source` goes by `wanted`, and is of the child's format or known by a UUID, which VirtualBox
+    /// gives disks of several formats. Files that cannot be opened are other people's business.
     fn answers(&self, source: &Source, format: &'static Format, wanted: ContentId) -> bool {
         let sure = detect(source.bytes()).and_then(|detection| detection.unambiguous());
-        if !sure.is_ok_and(|found| found == format) {
+        let Ok(found) = sure else { return false };
+        if found != format && !matches!(wanted, ContentId::Uuid(_)) {
             return false;
         }
         let request = OpenRequest {
@@ -146,7 +148,7 @@ impl Walk<'_> {
             access: Access::ReadOnly,
             cache_bytes: CANDIDATE_CACHE,
         };
-        open_layer(request, Some(format)).is_ok_and(|layer| layer.content_ids.contains(&wanted))
+        open_layer(request, Some(found)).is_ok_and(|layer| layer.content_ids.contains(&wanted))
     }
 }
 

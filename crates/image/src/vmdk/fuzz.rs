@@ -5,16 +5,13 @@
 use std::io::Cursor;
 use std::sync::Arc;
 
-use transload_block::{BlockRead, Codec, ErrorKind, Memory, Payload};
+use transload_block::{Codec, ErrorKind, Memory, Payload};
 
 use super::descriptor::Descriptor;
-use crate::{Access, OpenRequest, OptionValues, ReferenceGate, Source, StreamRequest, codec};
+use crate::{Access, OpenRequest, OptionValues, ReferenceGate, Source, StreamRequest, codec, properties};
 
-/// The disk that is read as a whole; of larger ones a sample is.
+/// The disk whose stream is kept as a whole.
 const WHOLE_MAX: u64 = 8 << 20;
-/// How many answers about status are asked for.
-const STATUS_MAX: usize = 4096;
-
 /// Opens `bytes` as a VMDK without other files, asks for its status and reads it. What is said to be a hole or zero must
 /// read as zeroes; what is given in encoded form must decode to what is read.
 pub fn fuzz_open(bytes: &[u8]) {
@@ -31,52 +28,7 @@ pub fn fuzz_open(bytes: &[u8]) {
     let Ok(layer) = super::open::open(request) else { return };
     let described = described.expect("what can be opened can be described");
     assert_eq!(described.virtual_size, layer.device.size(), "described size");
-    check_device(&*layer.device);
-}
-
-fn check_device(device: &dyn BlockRead) {
-    let size = device.size();
-    let mut at = 0;
-    for _ in 0..STATUS_MAX {
-        if at == size {
-            break;
-        }
-        let Ok(extent) = device.block_status(at..size) else { break };
-        assert_eq!(extent.offset, at, "an extent begins where it was asked for");
-        assert!(extent.length > 0 && extent.end() <= size, "an extent is inside");
-        let length = usize::try_from(extent.length.min(256 << 10)).expect("a quarter of a megabyte");
-        let mut buf = vec![0xaa; length];
-        let read = device.read_at(&mut buf, at);
-        if extent.status.reads_zero() && read.is_ok() {
-            assert!(buf.iter().all(|byte| *byte == 0), "{:?} at {at} reads as zeroes", extent.status);
-        }
-        check_encoded(device, at);
-        at = extent.end();
-    }
-    if size <= WHOLE_MAX {
-        // Whole or in odd parts, the bytes are the same.
-        let mut whole = vec![0; usize::try_from(size).expect("8 MiB")];
-        if device.read_at(&mut whole, 0).is_ok() {
-            for (index, part) in whole.chunks(77_777).enumerate() {
-                let mut again = vec![0; part.len()];
-                device.read_at(&mut again, index as u64 * 77_777).expect("a part of what was read");
-                assert!(again == part, "the same bytes in part {index}");
-            }
-        }
-    }
-}
-
-fn check_encoded(device: &dyn BlockRead, at: u64) {
-    let Some(encoded) = device.capabilities().encoded else { return };
-    let mut stored = Vec::new();
-    let Ok(Some(unit)) = encoded.read_encoded(at, &mut stored) else { return };
-    assert!(unit.range.contains(&at), "the unit holds the byte");
-    let length = usize::try_from(unit.range.end - unit.range.start).expect("a grain");
-    let (mut read, mut decoded) = (vec![0; length], vec![0; length]);
-    if device.read_at(&mut read, unit.range.start).is_ok() {
-        let count = codec::decode(unit.codec, &stored, &mut decoded).expect("what is read decodes");
-        assert!(count == length && read == decoded, "the unit decodes to what is read");
-    }
+    properties::device(&*layer.device);
 }
 
 /// Reads `bytes` as a stream to its end: units ascend inside the disk, and a stream that ends soundly has the content

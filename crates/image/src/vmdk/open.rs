@@ -208,8 +208,11 @@ impl Image {
     /// By what a child may know this disk.
     fn content_ids(&self) -> Vec<ContentId> {
         let cid = self.descriptor.cid.filter(|cid| *cid != CID_NONE).map(ContentId::VmdkCid);
-        let uuid = self.descriptor.uuid("uuid.image").filter(|id| *id != [0; 16]).map(ContentId::Uuid);
-        cid.into_iter().chain(uuid).collect()
+        let image = self.descriptor.uuid("uuid.image").filter(|id| *id != [0; 16]);
+        let modification = self.descriptor.uuid("uuid.modification");
+        let state =
+            image.zip(modification).map(|(image, modification)| ContentId::ModifiedUuid { image, modification });
+        cid.into_iter().chain(image.map(ContentId::Uuid)).chain(state).collect()
     }
 }
 
