@@ -1,9 +1,13 @@
 //! Builds and runs the fuzz targets, on the stable compiler.
+//!
+//! Each starts from what earlier runs found (`fuzz/corpus`) and from the seeds that its property brings. An input that
+//! takes longer than [`SECONDS_PER_INPUT`] or more memory than [`MEGABYTES`] is a finding like a panic.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use transload::image::properties;
 
 use crate::process::{self, cargo, root};
 
@@ -11,6 +15,13 @@ use crate::process::{self, cargo, root};
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions -Coverflow-checks";
+
+/// What one input may take, instrumented and on a busy machine.
+const SECONDS_PER_INPUT: u32 = 5;
+/// What the process may take, libFuzzer's own tables included.
+const MEGABYTES: u32 = 512;
+/// The longest input that is made up. Headers, tables and a few units fit; longer ones only slow it down.
+const LONGEST_INPUT: u32 = 256 << 10;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -84,12 +95,24 @@ fn start(folder: &Path, host: &str, target: &str, seconds: u32) -> Result<std::p
         .arg(&corpus)
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
         .arg(format!("-max_total_time={seconds}"))
-        .args(["-rss_limit_mb=1024", "-timeout=5", "-max_len=262144", "-print_final_stats=1", "-verbosity=0"]);
-    let seeds = folder.join("seeds").join(target);
-    if seeds.is_dir() {
-        command.arg(seeds);
-    }
+        .arg(format!("-rss_limit_mb={MEGABYTES}"))
+        .arg(format!("-timeout={SECONDS_PER_INPUT}"))
+        .arg(format!("-max_len={LONGEST_INPUT}"))
+        .args(["-print_final_stats=1", "-verbosity=0"])
+        .arg(seeds(folder, target)?);
     Ok(command.current_dir(folder).spawn()?)
+}
+
+/// Writes the seeds of the target's property, and answers where.
+fn seeds(folder: &Path, target: &str) -> Result<PathBuf> {
+    let property = properties::ALL.iter().find(|property| property.name == target);
+    let property = property.with_context(|| format!("no property is called {target}"))?;
+    let place = folder.join("target").join("seeds").join(target);
+    std::fs::create_dir_all(&place)?;
+    for (number, seed) in (property.seeds)().into_iter().enumerate() {
+        std::fs::write(place.join(format!("seed-{number:02}")), seed)?;
+    }
+    Ok(place)
 }
 
 fn host_triple() -> Result<String> {

@@ -5,10 +5,10 @@
 use std::io::Cursor;
 use std::sync::Arc;
 
-use transload_block::{Codec, ErrorKind, Memory, Payload};
+use transload_block::{Codec, ErrorKind, Memory, Payload, Storage};
 
 use super::descriptor::Descriptor;
-use crate::{Access, OpenRequest, OptionValues, ReferenceGate, Source, StreamRequest, codec, properties};
+use crate::{Access, CheckRequest, OpenRequest, OptionValues, ReferenceGate, Source, StreamRequest, codec, properties};
 
 /// The disk whose stream is kept as a whole.
 const WHOLE_MAX: u64 = 8 << 20;
@@ -100,4 +100,20 @@ pub fn fuzz_descriptor(bytes: &[u8]) {
         assert!(sectors.checked_mul(512).is_some_and(|size| i64::try_from(size).is_ok()), "the size is one of a file");
     }
     let _ = descriptor.parent();
+}
+
+/// Checks `bytes` as a VMDK, and mends a copy: a check alone mends nothing, and what was mended is not found again.
+pub fn fuzz_check(bytes: &[u8]) {
+    let storage: Arc<dyn Storage> = Arc::new(Memory::from(bytes.to_vec()));
+    let run = |repair| {
+        let source = Source::writable(Arc::clone(&storage));
+        super::check::check(CheckRequest { source, gate: &ReferenceGate::Deny, repair })
+    };
+    let Ok(found) = run(false) else { return };
+    assert!(found.corruptions_fixed == 0 && found.leaks_fixed == 0, "a check without repair mends nothing");
+    let Ok(mended) = run(true) else { return };
+    if mended.is_clean() {
+        let again = run(false).expect("what was mended is checked as before");
+        assert!(again.findings.is_empty(), "mended, and still: {:?}", again.findings.first());
+    }
 }

@@ -1,15 +1,59 @@
 //! What must hold for any bytes at all, one function per parser: tests call them with made-up bytes, fuzz targets with
 //! found ones. They panic when it does not hold.
+//!
+//! [`ALL`] is the one list of them: the fuzz targets, their seeds and the test that runs every property over every seed
+//! come from it. A property bounds its work by its input's length and a constant; how much memory and time that may be
+//! is watched by whoever drives it (`cargo xtask fuzz`).
+
+mod conversion;
+mod seeds;
+#[cfg(test)]
+mod tests;
 
 use std::io::Read;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
 
 use transload_block::{BlockRead, Codec, ErrorKind, Memory, Payload};
 
+pub use conversion::conversion;
+
+pub use crate::qcow2::{fuzz_check as qcow2_check, fuzz_open as qcow2_open};
+pub use crate::vmdk::fuzz::{
+    fuzz_check as vmdk_check, fuzz_descriptor as vmdk_descriptor, fuzz_open as vmdk_open, fuzz_stream as vmdk_stream,
+};
 use crate::{
     Access, Format, OpenSettings, OptionKind, OptionSpec, OptionValues, ProbeWindow, ReferenceGate, Source,
     StreamRequest, codec, detect, detect_window, open, parse_size,
 };
+
+/// A property of any bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Property {
+    /// The name of its fuzz target.
+    pub name: &'static str,
+    /// Panics when it does not hold.
+    pub holds: fn(&[u8]),
+    /// Small inputs that reach far, to start from.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// Every property, by the name of its fuzz target.
+pub const ALL: &[Property] = &[
+    Property { name: "codec", holds: any_codec, seeds: seeds::units },
+    Property { name: "conversion", holds: conversion, seeds: seeds::operations },
+    Property { name: "detection", holds: detection, seeds: seeds::images },
+    Property { name: "opening", holds: opening, seeds: seeds::images },
+    Property { name: "options", holds: any_options, seeds: seeds::options },
+    Property { name: "qcow2_check", holds: qcow2_check, seeds: seeds::qcow2 },
+    Property { name: "qcow2_open", holds: qcow2_open, seeds: seeds::qcow2 },
+    Property { name: "raw_stream", holds: raw_stream, seeds: seeds::images },
+    Property { name: "reference", holds: any_reference, seeds: seeds::names },
+    Property { name: "vmdk_check", holds: vmdk_check, seeds: seeds::vmdk },
+    Property { name: "vmdk_descriptor", holds: vmdk_descriptor, seeds: seeds::descriptors },
+    Property { name: "vmdk_open", holds: vmdk_open, seeds: seeds::vmdk },
+    Property { name: "vmdk_stream", holds: vmdk_stream, seeds: seeds::vmdk },
+];
 
 /// Detection finds at least one format, finds the same from the file and from its two ends, and calls nothing raw that
 /// another format is sure of.
@@ -116,6 +160,13 @@ pub fn codec(stored: &[u8], room: usize) {
     }
 }
 
+/// [`codec`], with the room for the unit in the first byte.
+pub fn any_codec(bytes: &[u8]) {
+    if let Some((room, stored)) = bytes.split_first() {
+        codec(stored, usize::from(*room) << 8);
+    }
+}
+
 /// A reference of any name from an image in `folder` leads to a file directly in it, or to an error.
 ///
 /// # Errors
@@ -131,6 +182,18 @@ pub fn reference(folder: &std::path::Path, name: &str) -> std::io::Result<()> {
         Err(error) => assert!(matches!(error.kind(), ErrorKind::Denied | ErrorKind::Io), "{name:?}: {error}"),
     }
     Ok(())
+}
+
+/// [`reference`] from a folder of this process's own, which has a file, a folder, and links that lead out of it.
+pub fn any_reference(bytes: &[u8]) {
+    static FOLDER: LazyLock<PathBuf> =
+        LazyLock::new(|| seeds::folder_with_traps().expect("the temporary folder can be written"));
+    reference(&FOLDER, &String::from_utf8_lossy(bytes)).expect("the folder can be read");
+}
+
+/// [`options`] of any bytes.
+pub fn any_options(bytes: &[u8]) {
+    options(&String::from_utf8_lossy(bytes));
 }
 
 /// Options are taken as they are specified or refused as the caller's mistake; a value that is taken has its type.
