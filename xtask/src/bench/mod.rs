@@ -4,15 +4,17 @@ mod cases;
 mod disks;
 mod measure;
 mod report;
+mod results;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use crate::process::{cargo, root, run as run_command};
 
-use cases::{Case, Contender};
-use measure::Sample;
+use cases::Case;
+use results::{Outcome, Results, Row};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -31,37 +33,34 @@ pub(crate) struct Arguments {
     /// Leave out the runs on the disk
     #[arg(long)]
     no_disk: bool,
+    /// Leave out the runs in memory
+    #[arg(long, conflicts_with = "no_disk")]
+    no_memory: bool,
+    /// Forget the results of earlier calls; they are kept otherwise while the program is the same, so that slices made
+    /// with --only add up to one page
+    #[arg(long)]
+    fresh: bool,
     /// Print the tables instead of writing docs/benchmarks.md
     #[arg(long)]
     print: bool,
-}
-
-/// The medians of one conversion in one place.
-pub(crate) struct Outcome {
-    pub case: &'static Case,
-    /// `memory` or `disk`.
-    pub place: &'static str,
-    /// In the order in which they ran in turn.
-    pub contenders: Vec<(Contender, Vec<Sample>)>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     run_command(&mut cargo(&["build", "--release", "--package", "transload-cli"]))?;
     let program = root().join("target").join("release").join("transload");
     let disk = arguments.disk.clone().unwrap_or_else(|| root().join("target").join("bench"));
-    let mut outcomes = Vec::new();
+    let mut results = Results::load(&program, arguments.fresh)?;
     let wanted = |case: &&Case| arguments.only.as_ref().is_none_or(|only| case.name.contains(only.as_str()));
+    let _clean = Folder::make(&arguments.memory)?;
     for case in cases::CASES.iter().filter(wanted) {
-        let places = [("memory", arguments.memory.as_path()), ("disk", disk.as_path())];
-        for (place, folder) in
-            places.into_iter().filter(|(place, _)| *place == "memory" || (case.on_disk && !arguments.no_disk))
-        {
-            let outcome = measure_case(case, place, &disk, folder, &program, arguments.runs);
-            outcomes.push(outcome.with_context(|| format!("{} in {place}", case.name))?);
+        let places =
+            [("memory", &arguments.memory, !arguments.no_memory), ("disk", &disk, case.on_disk && !arguments.no_disk)];
+        for (place, folder, _) in places.into_iter().filter(|(_, _, measured)| *measured) {
+            let outcome = measure_case(case, place, &disk, folder, &program, arguments);
+            results.add(outcome.with_context(|| format!("{} in {place}", case.name))?)?;
         }
     }
-    std::fs::remove_dir_all(&arguments.memory).ok();
-    let text = report::render(&outcomes, arguments.runs)?;
+    let text = report::render(&results)?;
     if arguments.print {
         println!("{text}");
         return Ok(());
@@ -69,30 +68,48 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     report::write(&text)
 }
 
+/// A folder that goes with all that is in it, also when a run fails: what stays on a memory filesystem is memory lost.
+struct Folder<'a>(&'a Path);
+
+impl<'a> Folder<'a> {
+    fn make(path: &'a Path) -> Result<Self> {
+        std::fs::create_dir_all(path).with_context(|| path.display().to_string())?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder<'_> {
+    fn drop(&mut self) {
+        // Nothing can be done about a folder that does not go.
+        drop(std::fs::remove_dir_all(self.0));
+    }
+}
+
 fn measure_case(
-    case: &'static Case,
-    place: &'static str,
+    case: &Case,
+    place: &str,
     disk: &Path,
     folder: &Path,
     program: &Path,
-    runs: usize,
+    arguments: &Arguments,
 ) -> Result<Outcome> {
     let work = folder.join("work");
-    std::fs::create_dir_all(&work)?;
+    let _clean = Folder::make(&work)?;
     let source = disks::prepare(case, disk, &work)?;
     let target = work.join(format!("target.{}", case.target_extension));
+    let to_prime = std::fs::metadata(&source)?.blocks() * 512;
     let contenders = case.contenders(program);
-    let mut samples: Vec<Vec<Sample>> = contenders.iter().map(|_| Vec::new()).collect();
-    // One uncounted round warms the page cache; then everybody in turn, so that a drift of the machine hits all alike.
-    for round in 0..=runs {
-        for (contender, taken) in contenders.iter().zip(&mut samples) {
+    let mut rows: Vec<Row> = contenders.iter().map(Row::of).collect();
+    // One uncounted run has the source and the programs read; then everybody in turn, so that a drift hits all alike.
+    measure::run(&contenders[0], &source, &target, &work)?;
+    for _ in 0..arguments.runs {
+        for (contender, row) in contenders.iter().zip(&mut rows) {
+            std::fs::remove_file(&target)?;
+            measure::prime(&arguments.memory, to_prime)?;
             let sample = measure::run(contender, &source, &target, &work)?;
             eprintln!("{:<28} {:<7} {:<34} {:>8.3} s", case.name, place, contender.name, sample.wall.as_secs_f64());
-            if round > 0 {
-                taken.push(sample);
-            }
+            row.samples.push(sample);
         }
     }
-    std::fs::remove_dir_all(&work)?;
-    Ok(Outcome { case, place, contenders: contenders.into_iter().zip(samples).collect() })
+    Ok(Outcome { case: case.name.to_owned(), place: place.to_owned(), rows })
 }

@@ -4,16 +4,18 @@ use std::fmt::Write as _;
 
 use anyhow::{Context, Result};
 
-use super::Outcome;
+use super::cases::CASES;
 use super::measure::Sample;
+use super::results::{Outcome, Results};
 use crate::process::{output, root};
 
 const BEGIN: &str = "<!-- begin generated: cargo xtask bench -->";
 const END: &str = "<!-- end generated -->";
 
 /// Renders all tables: the ratios first, then every figure.
-pub(crate) fn render(outcomes: &[Outcome], runs: usize) -> Result<String> {
-    let mut text = format!("Machine: {}. Medians of {runs} runs in turn.\n", machine()?);
+pub(crate) fn render(results: &Results) -> Result<String> {
+    let outcomes = results.outcomes();
+    let mut text = format!("Machine: {}. Medians of runs in turn, as many as the second table says.\n", machine()?);
     let peers = output(std::process::Command::new("qemu-img").arg("--version"))?;
     let peer = peers.lines().next().unwrap_or("qemu-img");
     writeln!(text, "Peer: {peer}, the fastest of its three sets of flags in each row.\n")?;
@@ -21,19 +23,21 @@ pub(crate) fn render(outcomes: &[Outcome], runs: usize) -> Result<String> {
         "| conversion | on | transload | best peer | ratio | goal | two threads against one | plain copy |\n\
          |---|---|--:|--:|--:|--:|--:|--:|\n",
     );
-    for outcome in outcomes {
+    for outcome in &outcomes {
         summary_row(&mut text, outcome)?;
     }
-    text.push_str("\nEvery figure behind it:\n\n| conversion | on | program | wall s | min–max s | CPU s | peak MiB | output MiB |\n|---|---|---|--:|--:|--:|--:|--:|\n");
-    for outcome in outcomes {
-        for (contender, samples) in &outcome.contenders {
+    text.push_str("\nEvery figure behind it:\n\n| conversion | on | program | runs | wall s | min–max s | CPU s | peak MiB | output MiB |\n|---|---|---|--:|--:|--:|--:|--:|--:|\n");
+    for outcome in &outcomes {
+        for row in &outcome.rows {
+            let samples = &row.samples;
             let walls = sorted(samples, |sample| sample.wall.as_secs_f64());
             writeln!(
                 text,
-                "| {} | {} | `{}` | {:.3} | {:.3}–{:.3} | {:.2} | {:.0} | {:.0} |",
-                outcome.case.name,
+                "| {} | {} | `{}` | {} | {:.3} | {:.3}–{:.3} | {:.2} | {:.0} | {:.0} |",
+                outcome.case,
                 outcome.place,
-                contender.name,
+                row.name,
+                samples.len(),
                 median(&walls),
                 walls.first().copied().unwrap_or(0.0),
                 walls.last().copied().unwrap_or(0.0),
@@ -47,35 +51,27 @@ pub(crate) fn render(outcomes: &[Outcome], runs: usize) -> Result<String> {
 }
 
 fn summary_row(text: &mut String, outcome: &Outcome) -> Result<()> {
-    let wall = |name: &str| {
-        let found = outcome.contenders.iter().find(|(contender, _)| contender.name.starts_with(name));
-        found.map(|(_, samples)| median(&sorted(samples, |sample| sample.wall.as_secs_f64())))
+    let wall = |samples: &[Sample]| median(&sorted(samples, |sample| sample.wall.as_secs_f64()));
+    let of = |name: &str| {
+        let found = outcome.rows.iter().find(|row| row.name.split(" --sparse").next() == Some(name));
+        found.map(|row| wall(&row.samples)).with_context(|| format!("{name} did not run"))
     };
-    let exact = |name: &str| {
-        let found = outcome.contenders.iter().find(|(contender, _)| contender.name == name);
-        found.map(|(_, samples)| median(&sorted(samples, |sample| sample.wall.as_secs_f64())))
-    };
-    let ours = exact("transload").context("transload ran")?;
-    let one = wall("transload --threads 1").context("one thread ran")?;
-    let copy = wall("cp").context("cp ran")?;
-    let peers = outcome.contenders.iter().filter(|(contender, _)| contender.is_peer);
-    let best = peers
-        .map(|(contender, samples)| (contender, median(&sorted(samples, |sample| sample.wall.as_secs_f64()))))
-        .min_by(|a, b| a.1.total_cmp(&b.1))
-        .context("a peer ran")?;
-    let goal = match (outcome.place, outcome.case.goal) {
-        ("memory", Some(goal)) => format!("{goal:.1}"),
-        ("disk", Some(_)) => "1.0".to_owned(),
+    let (ours, one, copy) = (of("transload")?, of("transload --threads 1")?, of("cp")?);
+    let peers = outcome.rows.iter().filter(|row| row.is_peer).map(|row| (&row.name, wall(&row.samples)));
+    let (peer, best) = peers.min_by(|a, b| a.1.total_cmp(&b.1)).context("no peer ran")?;
+    let case = CASES.iter().find(|case| case.name == outcome.case).context("a case that is no longer there")?;
+    let goal = match (outcome.place.as_str(), case.goal, case.limit) {
+        ("memory", Some(goal), _) => format!("{goal:.1}"),
+        ("disk", Some(_), _) => "1.0".to_owned(),
+        (_, _, Some(limit)) => format!("under {limit} s"),
         _ => "–".to_owned(),
     };
     writeln!(
         text,
-        "| {} | {} | {ours:.3} s | {:.3} s (`{}`) | **{:.2}** | {goal} | {:.2} | {copy:.3} s |",
-        outcome.case.name,
+        "| {} | {} | {ours:.3} s | {best:.3} s (`{peer}`) | **{:.2}** | {goal} | {:.2} | {copy:.3} s |",
+        outcome.case,
         outcome.place,
-        best.1,
-        best.0.name,
-        best.1 / ours,
+        best / ours,
         one / ours,
     )?;
     Ok(())
