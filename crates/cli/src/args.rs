@@ -1,5 +1,6 @@
 //! The argument groups that several commands share.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -98,5 +99,15 @@ pub(crate) fn format_parser() -> impl TypedValueParser<Value = &'static Format> 
 
 /// Parses a size such as `512M`.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
-    parse_size(text).ok_or_else(|| "must be bytes, or a number with one of the suffixes k, M, G, T, P, E".to_owned())
+    parse_size(text).ok_or_else(|| {
+        "must be bytes, or a number with one of the suffixes k, M, G, T, P, E, and less than 16E".to_owned()
+    })
+}
+
+/// The most threads that can be asked for: more than any machine has use for, and few enough to be started.
+const MOST_THREADS: u64 = 1024;
+
+/// Parses a number of threads.
+pub(crate) fn threads() -> impl TypedValueParser<Value = NonZeroUsize> {
+    clap::value_parser!(u64).range(1..=MOST_THREADS).try_map(|number| NonZeroUsize::try_from(usize::try_from(number)?))
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 use std::io::{self, BufWriter, ErrorKind, Stdout, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
@@ -85,11 +87,27 @@ pub(crate) fn json(document: &impl Serialize) -> Result<()> {
     text.finish()
 }
 
+/// A line as sha256sum and b3sum print it: the digest, two spaces, the name as it is. A name with a line break or a
+/// backslash in it is escaped, and the line then starts with a backslash, so that `--check` finds the file.
+pub(crate) fn digest_line(hex: &str, path: &Path) -> Vec<u8> {
+    let mut name = Vec::new();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'\\' => name.extend(b"\\\\"),
+            b'\n' => name.extend(b"\\n"),
+            b'\r' => name.extend(b"\\r"),
+            other => name.push(*other),
+        }
+    }
+    let mark: &[u8] = if name.len() == path.as_os_str().len() { b"" } else { b"\\" };
+    [mark, hex.as_bytes(), b"  ", &name, b"\n"].concat()
+}
+
 /// A number of bytes for people, with three significant digits: `1.50 GiB`.
 pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
-        return format!("{bytes} {}", if bytes == 1 { "byte" } else { "bytes" });
+        return count(bytes);
     }
     let power = (bytes.ilog2() / 10).min(6);
     let unit = u128::from(1_u64 << (10 * power));
@@ -105,6 +123,11 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
+/// An exact number of bytes: `1 byte`, `5242881 bytes`.
+pub(crate) fn count(bytes: u64) -> String {
+    format!("{bytes} {}", if bytes == 1 { "byte" } else { "bytes" })
+}
+
 /// A number of bytes for people, with the exact number where it was rounded: `1.50 GiB (1610612736 bytes)`.
 pub(crate) fn exact_size(bytes: u64) -> String {
     if bytes < 1024 { size(bytes) } else { format!("{} ({bytes} bytes)", size(bytes)) }
@@ -112,7 +135,24 @@ pub(crate) fn exact_size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{exact_size, size};
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::Path;
+
+    use super::{digest_line, exact_size, size};
+
+    #[test]
+    fn digest_lines_are_those_of_sha256sum() {
+        let cases: [(&[u8], &[u8]); 4] = [
+            (b"a b.raw", b"00ff  a b.raw\n"),
+            (b"a\nb", b"\\00ff  a\\nb\n"),
+            (b"a\\b\r", b"\\00ff  a\\\\b\\r\n"),
+            (b"\xff", b"00ff  \xff\n"),
+        ];
+        for (name, line) in cases {
+            assert_eq!(digest_line("00ff", Path::new(OsStr::from_bytes(name))), line);
+        }
+    }
 
     #[test]
     fn sizes_have_three_digits_and_are_never_rounded_up() {

@@ -126,7 +126,7 @@ impl Plan {
         if virtual_size.is_none() && !grows {
             let text = format!("the input does not say its size beforehand, which a {} target needs", format.name);
             return Err(Error::new(ErrorKind::InvalidInput, text)
-                .with_remedy("name the input as a file, or have it spooled to a temporary file first"));
+                .with_remedy("name the input as a file, or store it in a temporary file first with --spool"));
         }
         let compressed = settings.compression.is_some() || variant.is_some_and(|variant| !variant.write);
         let verification = verification(settings, streamed, destination)?;
@@ -227,7 +227,11 @@ impl fmt::Display for Plan {
 /// What kind of place `output` is, and whether it may be written.
 fn destination(output: &Output, force: bool) -> Result<Destination> {
     let Output::Path(path) = output else { return Ok(Destination::Pipe) };
-    let is_device = fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_block_device());
+    let found = fs::metadata(path).ok().map(|metadata| metadata.file_type());
+    let is_device = found.is_some_and(|kind| kind.is_block_device());
+    if found.is_some_and(|kind| !kind.is_file() && !kind.is_block_device()) {
+        return Err(crate::files::no_place_for_an_image(path));
+    }
     if is_device && !force {
         return Err(Error::new(ErrorKind::Denied, format!("{}: is a block device", path.display()))
             .with_remedy("overwrite what is on it with --force"));
@@ -286,8 +290,9 @@ fn target_options(settings: &Settings, to_pipe: bool) -> Result<(OptionValues, O
         Preallocation::Full => "full",
     };
     if !has("preallocation") || wants_stream {
-        let text = format!("{}: room cannot be set aside for such a target", format.name);
-        return Err(Error::new(ErrorKind::Unsupported, text));
+        let how = if wants_stream { "written from front to back" } else { "of this format" };
+        let text = format!("{}: room cannot be set aside for a target {how}", format.name);
+        return Err(Error::new(ErrorKind::Unsupported, text).with_remedy("leave out --prealloc"));
     }
     values.set(format.create_options, "preallocation", mode)?;
     Ok((values, variant))

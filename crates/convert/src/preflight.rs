@@ -1,6 +1,8 @@
 //! What is refused before anything is made: a target that is part of the source, and one that certainly does not fit.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -27,7 +29,8 @@ pub(crate) fn source_files(input: &Input) -> Vec<FileIdentity> {
     found
 }
 
-/// Refuses a block device that is one of `sources`, a part of one, or one that a source is a part of.
+/// Refuses a block device that is one of `sources`, a part of one, or one that a source is a part of; and a loop device
+/// over a file that is one of them.
 pub(crate) fn refuse_overlap(device: &Path, sources: &[FileIdentity]) -> Result<()> {
     let metadata = fs::metadata(device).map_err(|error| Error::io(device.display().to_string(), error))?;
     let target = identity_of(&metadata);
@@ -41,6 +44,9 @@ pub(crate) fn refuse_overlap(device: &Path, sources: &[FileIdentity]) -> Result<
     let Some(place) = sysfs_folder(metadata.rdev()).filter(|_| metadata.file_type().is_block_device()) else {
         return Ok(());
     };
+    if loop_file(&place).is_some_and(|file| sources.contains(&file)) {
+        return refuse();
+    }
     // A partition's folder is inside its disk's.
     let devices = sources.iter().filter(|source| source.device == u64::MAX);
     match devices
@@ -50,6 +56,14 @@ pub(crate) fn refuse_overlap(device: &Path, sources: &[FileIdentity]) -> Result<
         Some(_) => refuse(),
         None => Ok(()),
     }
+}
+
+/// The file behind a loop device or a partition of one, by its folder in sysfs.
+fn loop_file(device: &Path) -> Option<FileIdentity> {
+    let folders = device.ancestors().take(2);
+    let name = folders.filter_map(|folder| fs::read(folder.join("loop/backing_file")).ok()).next()?;
+    let path = Path::new(OsStr::from_bytes(name.strip_suffix(b"\n").unwrap_or(&name)));
+    fs::metadata(path).ok().map(|metadata| identity_of(&metadata))
 }
 
 fn sysfs_folder(device: u64) -> Option<PathBuf> {

@@ -74,7 +74,7 @@ impl ReferenceGate {
 
     fn open_beside(&self, referrer: &Path, name: &str, access: Access) -> Result<Source> {
         if *self == Self::Deny {
-            return Err(denied("references to other files are not followed here"));
+            return Err(denied("references to other files are not followed here").with_remedy(TRUST));
         }
         check_shape(name)?;
         if *self == Self::SameDirectory {
@@ -106,7 +106,7 @@ impl ReferenceGate {
     /// As [`open`](Self::open).
     pub fn siblings(&self, referrer: &Path, limit: usize) -> Result<Vec<String>> {
         if *self == Self::Deny {
-            return Err(denied("references to other files are not followed here"));
+            return Err(denied("references to other files are not followed here").with_remedy(TRUST));
         }
         let folder = referrer.parent().unwrap_or(Path::new(""));
         let place = self.place(folder, folder)?;
@@ -156,9 +156,12 @@ impl ReferenceGate {
             Self::Allow(_) => "it is not below any of the allowed folders",
             _ => "it is not in the folder of the image that names it",
         })
-        .with_remedy("allow the folder that it is in, if you trust the image"))
+        .with_remedy(TRUST))
     }
 }
+
+/// What to do about a reference that leads to a place that nobody allowed.
+const TRUST: &str = "allow the folder that it is in with --allow-dir, if you trust the image";
 
 /// The current folder has an empty name as the parent of a bare file name.
 fn or_here(folder: &Path) -> &Path {
@@ -207,10 +210,10 @@ fn check_shape(name: &str) -> Result<()> {
 fn check_plain(name: &Path) -> Result<()> {
     let parts = || name.components().filter(|part| *part != Component::CurDir);
     if parts().any(|part| part == Component::ParentDir) {
-        return Err(denied("it has '..' in it"));
+        return Err(denied("it has '..' in it").with_remedy(TRUST));
     }
     if name.is_relative() && parts().count() != 1 {
-        return Err(denied("it is not directly in the folder of the image that names it"));
+        return Err(denied("it is not directly in the folder of the image that names it").with_remedy(TRUST));
     }
     Ok(())
 }

@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     strict: bool,
     /// Worker threads; as many as there are cores when not given
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = args::threads())]
     threads: Option<NonZeroUsize>,
     #[command(flatten)]
     progress: ProgressArgs,
@@ -100,11 +100,13 @@ fn sentence(comparison: &Comparison, sizes: (u64, u64)) -> String {
     let offset = comparison.first_difference.unwrap_or_default();
     match comparison.difference {
         None if comparison.size_differs => {
-            format!("identical; one has {} bytes, the other {}, and the rest is zero", sizes.0, sizes.1)
+            format!("identical; A has {}, B {}, and the rest is zero", text::count(sizes.0), text::count(sizes.1))
         }
         None => "identical".to_owned(),
         Some(Difference::Content) => format!("different: the content, first at offset {offset}"),
-        Some(Difference::Size) => format!("different: the sizes, {} and {} bytes", sizes.0, sizes.1),
+        Some(Difference::Size) => {
+            format!("different: the sizes, {} and {}", text::count(sizes.0), text::count(sizes.1))
+        }
         Some(Difference::Allocation) => format!("different: what is allocated, first at offset {offset}"),
     }
 }

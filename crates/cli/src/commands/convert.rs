@@ -52,7 +52,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=12))]
     level: Option<u32>,
     /// Worker threads; as many as there are cores when not given
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = args::threads())]
     threads: Option<NonZeroUsize>,
     /// Memory for buffers and tables
     #[arg(long, value_name = "SIZE", value_parser = args::size, default_value = "192M")]
@@ -275,8 +275,8 @@ fn say(arguments: &Arguments, report: &Report, to_pipe: bool) -> Result<()> {
     }
     let mut text = Text::new();
     for digest in &report.digests {
-        let line = format!("{}  {source}", digest.hex);
-        if to_pipe { eprintln!("{line}") } else { text.line(line)? }
+        let line = text::digest_line(&digest.hex, &arguments.source);
+        if to_pipe { eprint!("{}", String::from_utf8_lossy(&line)) } else { text.bytes(&line)? }
     }
     text.finish()
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use transload::block::Result;
 use transload::convert::{GuestDigest, Progress, ScanSettings, digest};
 
-use crate::args::{Digest, ProgressArgs, ReadArgs};
+use crate::args::{self, Digest, ProgressArgs, ReadArgs};
 use crate::failure::Verdict;
 use crate::text::{self, Text};
 use crate::{input, interrupt, progress};
@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "ALGORITHM", value_enum, default_value = "sha256")]
     algorithm: Digest,
     /// Worker threads; as many as there are cores when not given
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = args::threads())]
     threads: Option<NonZeroUsize>,
     #[command(flatten)]
     progress: ProgressArgs,
@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
             if arguments.json {
                 images.push(ImageDocument { image, virtual_size: opened.device.size(), digest });
             } else {
-                text.line(format_args!("{}  {image}", digest.hex))?;
+                text.bytes(&text::digest_line(&digest.hex, path))?;
             }
         }
     }

@@ -37,6 +37,7 @@ fn wrong_usage_is_2() {
         &["convert", "disk.raw", "a.qcow2", "-O", "frob"],
         &["convert", "disk.raw", "a.qcow2", "--level", "13"],
         &["convert", "disk.raw", "a.qcow2", "--threads", "0"],
+        &["convert", "disk.raw", "a.qcow2", "--threads", "1000000"],
         &["convert", "disk.raw", "a.qcow2", "-o", "frob=1"],
         &["convert", "disk.raw", "a.qcow2", "--memory", "much"],
         &["convert", "disk.raw", "a.qcow2", "--source-option", "frob=1"],
@@ -122,4 +123,39 @@ fn a_raw_disk_with_the_magic_of_a_format_in_it_can_be_declared_raw() {
     fs::write(path.join("disk.raw"), &bytes).unwrap();
     succeed(path, &["convert", "-f", "raw", "disk.raw", "disk.qcow2"]);
     succeed(path, &["compare", "-f", "raw", "disk.raw", "disk.qcow2"]);
+}
+
+#[test]
+fn what_is_no_file_is_refused_without_the_advice_to_force_it() {
+    let folder = folder_with_disk();
+    let path = folder.path();
+    fs::create_dir(path.join("folder")).unwrap();
+    for target in ["/dev/null", "folder", "."] {
+        for force in [&[][..], &["--force"]] {
+            let said = fail(path, &[&["convert", "-O", "raw", "disk.raw", target], force].concat(), 2);
+            assert!(said.contains("neither a regular file nor a block device"), "{said}");
+            assert!(!said.contains("--force"), "{said}");
+        }
+    }
+    assert_eq!(names(path), ["disk.raw", "folder"]);
+}
+
+#[test]
+fn a_reference_that_is_denied_tells_how_to_allow_it() {
+    let folder = folder_with_disk();
+    let path = folder.path();
+    fs::create_dir(path.join("sub")).unwrap();
+    succeed(path, &["create", "-o", "backing_file=../disk.raw,backing_fmt=raw", "sub/o.qcow2"]);
+    for policy in ["same-dir", "deny"] {
+        let said = fail(path, &["digest", "--references", policy, "sub/o.qcow2"], 6);
+        assert!(said.contains("hint: ") && said.contains("--allow-dir"), "{said}");
+    }
+    succeed(path, &["digest", "--allow-dir", ".", "sub/o.qcow2"]);
+}
+
+#[test]
+fn room_that_cannot_be_set_aside_is_said_with_a_way_out() {
+    let folder = folder_with_disk();
+    let said = fail(folder.path(), &["convert", "--prealloc", "full", "disk.raw", "a.vmdk"], 5);
+    assert!(said.contains("hint: leave out --prealloc"), "{said}");
 }

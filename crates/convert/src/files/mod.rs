@@ -16,6 +16,7 @@
 mod counted;
 mod place;
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -50,13 +51,15 @@ pub struct AtomicFiles {
     /// The folder that the files will be in.
     folder: PathBuf,
     /// The primary file's name there.
-    name: String,
+    name: OsString,
+    /// The same as text, for what the image and messages say: a name that is no Unicode has replacement characters.
+    shown: String,
     /// The hidden folder that they are in now.
     staging: PathBuf,
     force: bool,
     /// Files that must not be replaced even with `force`: those of the source.
     avoid: Vec<FileIdentity>,
-    made: Mutex<Vec<(String, Arc<Counted>)>>,
+    made: Mutex<Vec<(OsString, Arc<Counted>)>>,
     written: Arc<AtomicU64>,
 }
 
@@ -72,25 +75,15 @@ impl AtomicFiles {
         let name = path.file_name().filter(|_| !ends_in_slash(&path)).ok_or_else(|| {
             Error::new(ErrorKind::InvalidInput, format!("{}: not the name of a file", path.display()))
         })?;
-        let name = name
-            .to_str()
-            .ok_or_else(|| Error::new(ErrorKind::InvalidInput, format!("{}: the name is not UTF-8", path.display())))?;
+        let (name, shown) = (name.to_owned(), name.to_string_lossy().into_owned());
         let folder = match path.parent() {
             Some(folder) if folder != Path::new("") => folder.to_owned(),
             _ => PathBuf::from("."),
         };
         refuse_existing(&path, force, &avoid)?;
-        let staging = make_staging(&folder, name)?;
+        let staging = make_staging(&folder, &shown)?;
         lock(&PARTIAL).push(staging.clone());
-        Ok(Self {
-            folder,
-            name: name.to_owned(),
-            staging,
-            force,
-            avoid,
-            made: Mutex::default(),
-            written: Arc::default(),
-        })
+        Ok(Self { folder, name, shown, staging, force, avoid, made: Mutex::default(), written: Arc::default() })
     }
 
     /// Where the primary file is until [`commit`](Self::commit).
@@ -117,7 +110,7 @@ impl AtomicFiles {
     /// # Errors
     /// `Denied` when a name was taken meanwhile and may not be replaced; what the operating system answers.
     pub fn commit(self) -> Result<()> {
-        let mut names: Vec<String> = lock(&self.made).iter().map(|(name, _)| name.clone()).collect();
+        let mut names: Vec<OsString> = lock(&self.made).iter().map(|(name, _)| name.clone()).collect();
         names.sort_by_key(|name| *name == self.name);
         for name in &names {
             let path = self.staging.join(name);
@@ -139,7 +132,7 @@ impl AtomicFiles {
         synced.map_err(|error| Error::io(format!("{}: flush", self.folder.display()), error))
     }
 
-    fn make(&self, name: &str) -> Result<Arc<dyn Storage>> {
+    fn make(&self, name: &OsStr) -> Result<Arc<dyn Storage>> {
         let mut made = lock(&self.made);
         if let Some((_, storage)) = made.iter().find(|(known, _)| known == name) {
             return Ok(Arc::clone(storage) as Arc<dyn Storage>);
@@ -157,7 +150,7 @@ impl AtomicFiles {
 
 impl TargetFiles for AtomicFiles {
     fn name(&self) -> &str {
-        &self.name
+        &self.shown
     }
 
     fn primary(&self) -> Result<Arc<dyn Storage>> {
@@ -165,17 +158,22 @@ impl TargetFiles for AtomicFiles {
     }
 
     fn sibling(&self, name: &str) -> Result<Arc<dyn Storage>> {
+        if *self.name != *self.shown {
+            let path = self.final_path();
+            let text = format!("{}: not UTF-8, as names of images of several files have to be", path.display());
+            return Err(Error::new(ErrorKind::InvalidInput, text).with_remedy("choose a variant that is one file"));
+        }
         let mut parts = Path::new(name).components();
         let one_part = matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name);
         let taken = lock(&self.made).iter().any(|(known, _)| known == name);
-        if !one_part || name == self.name || taken {
+        if !one_part || *name == *self.name || taken {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
-                format!("'{name}' cannot be a file beside '{}'", self.name),
+                format!("'{name}' cannot be a file beside '{}'", self.shown),
             ));
         }
         refuse_existing(&self.folder.join(name), self.force, &self.avoid)?;
-        self.make(name)
+        self.make(OsStr::new(name))
     }
 }
 
@@ -203,13 +201,18 @@ fn refuse_existing(path: &Path, force: bool, avoid: &[FileIdentity]) -> Result<(
         return Err(Error::new(ErrorKind::InvalidInput, text).with_remedy("write to another name"));
     }
     if !metadata.is_file() && !metadata.is_symlink() {
-        let text = format!("{}: is neither a regular file nor a block device", path.display());
-        return Err(Error::new(ErrorKind::InvalidInput, text));
+        return Err(no_place_for_an_image(path));
     }
     if !force {
         return Err(exists(path));
     }
     Ok(())
+}
+
+/// The error for a target that is a folder, a character device or the like, which `--force` does not help.
+pub(crate) fn no_place_for_an_image(path: &Path) -> Error {
+    let text = format!("{}: is neither a regular file nor a block device", path.display());
+    Error::new(ErrorKind::InvalidInput, text).with_remedy("name a file, or - for standard output")
 }
 
 /// The error for a target that is there already.

@@ -1,3 +1,4 @@
+use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::*;
@@ -137,4 +138,18 @@ fn a_long_name_still_gets_a_folder() {
     put(&files.primary().unwrap(), b"x");
     files.commit().unwrap();
     assert_eq!(names(folder.path()), [name]);
+}
+
+#[test]
+fn a_name_that_is_no_unicode_is_kept_byte_for_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = OsStr::from_bytes(b"a\xff.raw");
+    let files = AtomicFiles::create(&folder.path().join(name), false, Vec::new()).unwrap();
+    put(&files.primary().unwrap(), b"x");
+    assert_eq!(files.name(), "a\u{fffd}.raw");
+    assert_eq!(files.sibling("b").unwrap_err().kind(), ErrorKind::InvalidInput, "a descriptor could not name it");
+    assert_eq!(fs::read(files.staged_path()).unwrap(), b"x");
+    files.commit().unwrap();
+    let found: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(found, [name]);
 }

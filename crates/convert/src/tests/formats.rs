@@ -238,6 +238,8 @@ fn a_block_device_is_written_in_place_and_zeroed_where_the_disk_is_zero() {
     assert!(found[wanted.len()..].iter().all(|byte| *byte == 0xff), "what lies behind the disk is left alone");
     let same = convert(Input::Image(read(&device.0)), Output::Path(device.0.clone()), &settings).unwrap_err();
     assert_eq!(same.kind(), ErrorKind::InvalidInput, "{same}");
+    let behind = convert(Input::Image(read(&file)), Output::Path(device.0.clone()), &settings).unwrap_err();
+    assert_eq!(behind.kind(), ErrorKind::InvalidInput, "the file behind a loop device: {behind}");
     let large = Input::Image(super::fakes::opened(Arc::new(Disk::mixed(9 << 20, 1))));
     assert_eq!(convert(large, Output::Path(device.0.clone()), &settings).unwrap_err().kind(), ErrorKind::NoSpace);
 }
