@@ -130,7 +130,10 @@ impl Blocks<'_> {
         if let Some(metadata) = self.metadata.iter().find(|range| offset < range.end && range.start < end) {
             let metadata = metadata.clone();
             self.corruption(|| {
-                format!("block {block}: its bytes {offset} to {end} overlap metadata at {} to {}", metadata.start, metadata.end)
+                format!(
+                    "block {block}: its bytes {offset} to {end} overlap metadata at {} to {}",
+                    metadata.start, metadata.end
+                )
             });
             return false;
         }

@@ -64,7 +64,8 @@ pub(super) fn new_file(files: &dyn TargetFiles) -> Result<Arc<dyn Storage>> {
     let storage = files.primary()?;
     // Files begin empty; what has a size already is a block device.
     if storage.size() > 0 {
-        let what = format!("{}: a VHD has its footer at the file's end, and that of a block device is fixed", files.name());
+        let what =
+            format!("{}: a VHD has its footer at the file's end, and that of a block device is fixed", files.name());
         return Err(Error::new(ErrorKind::Unsupported, what).with_remedy("write to a file"));
     }
     Ok(storage)

@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use transload_block::{
-    BlockLimits, BlockRead, BlockWrite, Capabilities, Error, ErrorKind, Extent, Result, Storage, ZeroMode, check_extent,
-    check_range, check_span,
+    BlockLimits, BlockRead, BlockWrite, Capabilities, Error, ErrorKind, Extent, Result, Storage, ZeroMode,
+    check_extent, check_range, check_span,
 };
 
 use crate::ImageWrite;

@@ -18,7 +18,8 @@ pub fn fuzz_open(bytes: &[u8]) {
     let source = Source::new(Arc::new(Memory::from(bytes.to_vec())));
     let gate = ReferenceGate::Deny;
     let options = OptionValues::default();
-    let request = |source: Source, access| OpenRequest { source, gate: &gate, options: &options, access, cache_bytes: 4096 };
+    let request =
+        |source: Source, access| OpenRequest { source, gate: &gate, options: &options, access, cache_bytes: 4096 };
     let _ = super::check::check(CheckRequest { source: source.clone(), gate: &gate, repair: false });
     match open(request(source, Access::ReadOnly)) {
         Ok(layer) => walk(&*layer.device),

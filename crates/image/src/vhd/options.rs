@@ -83,7 +83,9 @@ impl CreateOptions {
         match block {
             Some(_) if subformat == Subformat::Fixed => return invalid("block_size: a fixed image has no blocks"),
             None | Some(0x8_0000 | 0x20_0000) => {}
-            Some(other) => return invalid(&format!("block_size={other}: only 524288 and 2097152 are taken by Windows")),
+            Some(other) => {
+                return invalid(&format!("block_size={other}: only 524288 and 2097152 are taken by Windows"));
+            }
         }
         let round_up = values.size("round_up").unwrap_or(SECTOR);
         if round_up == 0 || !round_up.is_multiple_of(SECTOR) {

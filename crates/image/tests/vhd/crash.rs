@@ -60,13 +60,8 @@ fn disk(image: &Arc<dyn ImageWrite>, parent: Option<&Arc<dyn BlockRead>>) -> Arc
 }
 
 #[test]
-fn a_crash_during_a_change_of_size_leaves_the_old_size_or_the_new() {
-    for (text, size) in [
-        ("subformat=dynamic", 300 * MIB),
-        ("subformat=dynamic", 7 * MIB),
-        ("subformat=dynamic", MIB),
-        ("subformat=fixed", 9 * MIB),
-    ] {
+fn a_crash_during_a_change_of_size_of_a_dynamic_disk_leaves_the_old_size_or_the_new() {
+    for (text, size) in [("subformat=dynamic", 300 * MIB), ("subformat=dynamic", 7 * MIB), ("subformat=dynamic", MIB)] {
         let before = sample(6 * MIB, text);
         let crashes = Arc::new(CrashStorage::new(Memory::from(before.clone())));
         let storage = Arc::clone(&crashes) as Arc<dyn Storage>;

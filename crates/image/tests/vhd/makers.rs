@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use transload_block::{BlockRead, ErrorKind};
+use transload_block::ErrorKind;
 use transload_image::{OpenSettings, ReferenceGate, open_path};
 use transload_testkit::{Corpus, disks};
 
@@ -39,7 +39,8 @@ fn images_of_other_makers_hold_what_others_find() {
 #[test]
 fn a_child_by_windows_shows_its_parent_sector_by_sector() {
     let Some(corpus) = Corpus::get() else { return };
-    let (child, parent) = (corpus.folder.join("dfvfs/fat-differential.vhd"), corpus.folder.join("dfvfs/fat-parent.vhd"));
+    let (child, parent) =
+        (corpus.folder.join("dfvfs/fat-differential.vhd"), corpus.folder.join("dfvfs/fat-parent.vhd"));
     let opened = open_path(&child, &OpenSettings::default()).unwrap();
     assert_eq!(opened.layers.len(), 2);
     let (child, parent) = (std::fs::read(&child).unwrap(), std::fs::read(&parent).unwrap());

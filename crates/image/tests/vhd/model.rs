@@ -3,7 +3,9 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use transload_block::{BlockRead, BlockReadExt, BlockStatus, BlockWrite, Chain, ErrorKind, Form, Memory, Storage, ZeroMode};
+use transload_block::{
+    BlockRead, BlockReadExt, BlockStatus, BlockWrite, Chain, ErrorKind, Form, Memory, Storage, ZeroMode,
+};
 use transload_image::{Access, IdSource, MeasureRequest, SinkOutput, SinkRequest, Source};
 use transload_testkit::{MemoryTarget, Random, conformance, disks};
 

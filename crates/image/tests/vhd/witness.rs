@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use transload_block::BlockWrite;
 use transload_image::{OpenSettings, open_path};
 use transload_testkit::{disks, witness};
 
@@ -12,7 +11,8 @@ use super::support::{MIB, create};
 fn others_read_what_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    for (text, kind) in [("subformat=dynamic", "Dynamic"), ("subformat=fixed", "Fixed"), ("block_size=512k", "Dynamic")] {
+    for (text, kind) in [("subformat=dynamic", "Dynamic"), ("subformat=fixed", "Fixed"), ("block_size=512k", "Dynamic")]
+    {
         let size = 9 * MIB + 512;
         let (target, image) = create(size, text);
         image.write_at(&[0xa5; 100_000], 3 * MIB + 77).unwrap();
