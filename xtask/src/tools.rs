@@ -19,6 +19,7 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "qemu-io", package: "qemu-utils" },
     Tool { program: "vmdkinfo", package: "libvmdk-utils" },
     Tool { program: "qcowinfo", package: "libqcow-utils" },
+    Tool { program: "vhdiinfo", package: "libvhdi-utils" },
     Tool { program: "zstd", package: "zstd" },
     Tool { program: "python3", package: "python3" },
 ];

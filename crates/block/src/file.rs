@@ -11,6 +11,9 @@
 //! hole again for the kernel, and an extent of an open device never goes back to `Hole`. With `Zero` for all of them
 //! that sentence holds without a record of what was written.
 //!
+//! No file is ever given Windows' sparse attribute: Hyper-V refuses to attach a VHD or VHDX that has it (0xC03A001A), and
+//! here is the one place that could set it. On that system a hole is written as zeroes.
+//!
 //! Calls need no lock among each other: all I/O is positioned. The cursor of the file is moved by questions for holes and
 //! used by nothing. The cache of runs has a lock that no system call is made under.
 

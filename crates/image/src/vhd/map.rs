@@ -79,7 +79,8 @@ impl Place {
     pub(super) const fn status(self, has_parent: bool) -> BlockStatus {
         match self {
             Self::File(_) => BlockStatus::Data,
-            Self::Unset(_) if !has_parent => BlockStatus::Zero,
+            // Nothing shows through a dynamic disk.
+            Self::Unset(_) | Self::Nowhere if !has_parent => BlockStatus::Zero,
             Self::Unset(_) | Self::Nowhere => BlockStatus::Hole,
         }
     }

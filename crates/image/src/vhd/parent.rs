@@ -189,7 +189,7 @@ mod tests {
                 assert_eq!(utf16(&to_utf16(name, false), usual), name);
             }
         }
-        assert_eq!(utf16(b"\xfe\xff\x72\x36\0.", ByteOrder::Little), "父.".replace('父', "\u{7236}"));
+        assert_eq!(utf16(b"\xfe\xff\x72\x36\0.", ByteOrder::Little), "父.");
         assert_eq!(utf16(b"a\0b\0\0\0c\0", ByteOrder::Big), "ab");
         assert_eq!(utf16(b"\xd8\x00\x00a\x00", ByteOrder::Big), "\u{fffd}a");
     }

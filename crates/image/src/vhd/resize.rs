@@ -6,7 +6,8 @@
 //!          shrink: footers ──► entries of the blocks that are cut off
 //! ```
 //!
-//! Each arrow is a flush: a crash leaves the old size or the new one. The header changes inside its first sector, which a
+//! Each arrow is a flush: a crash leaves the old size or the new one. Only a fixed disk that grows has a moment without a
+//! footer at its end, since it has no second one; its bytes are all there. The header changes inside its first sector, which a
 //! disk writes whole or not at all. The old table stays where it was as lost space, since blocks stand right behind it.
 
 use std::sync::Arc;

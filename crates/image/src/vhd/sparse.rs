@@ -137,7 +137,7 @@ impl SparseDisk {
     /// Writes into sectors of which some may not be set: those are first made whole, then marked. `range` lies in one
     /// block, which has a place.
     fn write_unset(&self, range: Range<u64>, content: Content<'_>) -> Result<()> {
-        static ZEROES: [u8; SECTOR as usize] = [0; SECTOR as usize];
+        static ZEROES: [u8; 512] = [0; 512];
         let (storage, _) = self.writing()?;
         let _guard = self.unset.lock(range.start / SECTOR * SECTOR..range.end.next_multiple_of(SECTOR));
         let mut at = range.start;
