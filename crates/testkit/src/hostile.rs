@@ -103,10 +103,11 @@ fn qcow2_headers(folder: &Path) -> Vec<Lie> {
         ("cluster bits of everything", Corrupt, vec![(20, vec![0xff; 4])]),
         ("a disk of 16 EiB", Corrupt, vec![(24, vec![0xff; 8])]),
         ("an L1 table of 32 GiB", Corrupt, vec![(36, vec![0xff; 4])]),
-        ("a disk of petabytes and an L1 table to match", Corrupt, vec![
-            (24, number(1 << 60).to_vec()),
-            (36, vec![0x7f, 0xff, 0xff, 0xff]),
-        ]),
+        (
+            "a disk of petabytes and an L1 table to match",
+            Corrupt,
+            vec![(24, number(1 << 60).to_vec()), (36, vec![0x7f, 0xff, 0xff, 0xff])],
+        ),
         ("no L1 table", Corrupt, vec![(36, vec![0; 4])]),
         ("an L1 table that is the header", Corrupt, vec![(40, vec![0; 8])]),
         ("an L1 table behind the file", Corrupt, vec![(40, number(1 << 50).to_vec())]),
@@ -121,20 +122,22 @@ fn qcow2_headers(folder: &Path) -> Vec<Lie> {
         ("LUKS", Unsupported, vec![(32, vec![0, 0, 0, 2])]),
         ("a feature that nobody knows", Unsupported, vec![(72, number(1 << 50).to_vec())]),
         ("a data file without a name", Unsupported, vec![(72, number(4).to_vec())]),
-        ("an L2 table that is the L1 table", Corrupt, vec![
-            (l1, number(l1 | copied).to_vec()),
-            (l1 + 8, number(2).to_vec()),
-        ]),
+        (
+            "an L2 table that is the L1 table",
+            Corrupt,
+            vec![(l1, number(l1 | copied).to_vec()), (l1 + 8, number(2).to_vec())],
+        ),
         ("an L2 table behind the file", Corrupt, vec![(l1, number(1 << 50 | copied).to_vec())]),
         ("an L2 table at an odd place", Corrupt, vec![(l1, number(l2 + 512 | copied).to_vec())]),
         ("a cluster behind the file", Corrupt, vec![(l2, number(1 << 55 | copied).to_vec())]),
         ("a cluster at an odd place", Corrupt, vec![(l2, number(0x5_0200 | copied).to_vec())]),
         ("a compressed cluster behind the file", Corrupt, vec![(l2, number(1 << 62 | 1 << 50).to_vec())]),
         ("a compressed cluster that is the refcount table", Corrupt, vec![(l2, number(1 << 62 | refcounts).to_vec())]),
-        ("a compressed cluster half behind the file", Corrupt, vec![(
-            l2,
-            number(1 << 62 | 0x7f << 54 | (end - 512)).to_vec(),
-        )]),
+        (
+            "a compressed cluster half behind the file",
+            Corrupt,
+            vec![(l2, number(1 << 62 | 0x7f << 54 | (end - 512)).to_vec())],
+        ),
     ];
     let mut lies = Vec::new();
     for (number, (name, kind, patches)) in cases.iter().enumerate() {
@@ -197,7 +200,9 @@ fn chains(folder: &Path) -> Vec<Lie> {
     let overlay = |name: &str, backing: &str| {
         let arguments = ["create", "-q", "-u", "-f", "qcow2", "-b", backing, "-F", "qcow2", "{}", "1M"];
         let path = place(name);
-        witness::qemu_img(arguments.map(|argument| if argument == "{}" { path.as_os_str() } else { argument.as_ref() }));
+        witness::qemu_img(
+            arguments.map(|argument| if argument == "{}" { path.as_os_str() } else { argument.as_ref() }),
+        );
     };
     let mut lies = Vec::new();
     overlay("itself.qcow2", "itself.qcow2");
@@ -252,7 +257,6 @@ fn vmdk_headers(folder: &Path) -> Vec<Lie> {
     let cases: Vec<(&str, ErrorKind, Vec<(u64, Vec<u8>)>)> = vec![
         ("version 9", Unsupported, vec![(4, vec![9, 0, 0, 0])]),
         ("a capacity of everything", Corrupt, vec![(12, long(u64::MAX))]),
-        ("a capacity of petabytes", Corrupt, vec![(12, long(1 << 50))]),
         ("grains of nothing", Corrupt, vec![(20, long(0))]),
         ("grains of 2^63 sectors", Unsupported, vec![(20, long(1 << 63))]),
         ("grains of three sectors", Corrupt, vec![(20, long(3))]),

@@ -56,22 +56,25 @@ fn every_lie_ends_in_its_kind_by_every_way_in() {
     let raw = Target { format: "raw", options: "", compressed: false };
     let stream = Target { format: "vmdk", options: "subformat=streamOptimized", compressed: true };
     let mut wrong = Vec::new();
-    let mut expect = |what: String, found: Result<()>, kind: ErrorKind| match found {
-        Err(error) if error.kind() == kind => {}
-        other => wrong.push(format!("{what}: {kind:?} is expected, not {other:?}")),
+    let verdict = |what: String, found: Result<()>, kind: ErrorKind| match found {
+        Err(error) if error.kind() == kind => None,
+        other => Some(format!("{what}: {kind:?} is expected, not {other:?}")),
     };
     for lie in lies(folder.path()) {
         let (name, path) = (&lie.name, &lie.path);
-        expect(format!("{name}: read"), timed(name, || read_all(path)), lie.kind);
+        wrong.extend(verdict(format!("{name}: read"), timed(name, || read_all(path)), lie.kind));
         for target in [&raw, &stream] {
             let ended = timed(name, || convert(path, &out.path().join("disk"), target).map(drop));
-            expect(format!("{name}: convert"), ended, lie.kind);
+            if ended.is_ok() {
+                fs::remove_file(out.path().join("disk")).unwrap();
+            }
+            wrong.extend(verdict(format!("{name}: convert"), ended, lie.kind));
         }
         assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0, "{name}: litter");
-        let telling = [ErrorKind::Corrupt, ErrorKind::Unsupported, ErrorKind::TooLarge, ErrorKind::Denied, ErrorKind::Io];
+        let telling =
+            [ErrorKind::Corrupt, ErrorKind::Unsupported, ErrorKind::TooLarge, ErrorKind::Denied, ErrorKind::Io];
         if let Err(error) = timed(name, || describe(path)) {
-            assert!(telling.contains(&error.kind()), "{name}: described: {error}");
-            assert_eq!(error.kind(), lie.kind, "{name}: described: {error}");
+            wrong.extend(verdict(format!("{name}: describe"), Err(error), lie.kind));
         }
         match timed(name, || check(path)) {
             Err(error) => assert!(telling.contains(&error.kind()), "{name}: checked: {error}"),

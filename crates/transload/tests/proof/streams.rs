@@ -215,8 +215,8 @@ fn a_pipe_that_breaks_off_leaves_no_target() {
         fs::write(&cut, &bytes[..keep]).unwrap();
         for target in TARGETS {
             let out = fresh(folder.path(), "target");
-            let ended = streamed(&cut, "vmdk")
-                .and_then(|input| run(input, Output::Path(out.join("disk")), &target.settings()));
+            let ended =
+                streamed(&cut, "vmdk").and_then(|input| run(input, Output::Path(out.join("disk")), &target.settings()));
             let error = ended.expect_err(&format!("{keep} of {} bytes", bytes.len()));
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{keep} {target:?}: {error}");
             assert_eq!(files(&out), [], "{keep} {target:?}");
