@@ -79,10 +79,11 @@ fn every_lie_ends_in_its_kind_by_every_way_in() {
         }
         match timed(name, || check(path)) {
             Err(error) => assert!(telling.contains(&error.kind()), "{name}: checked: {error}"),
-            // A check looks at one image, not at what it hangs from, and at tables, not into grains.
+            // A check looks at one image, not at what it hangs from, and at tables, not into grains; what cannot be read
+            // may be sound.
             Ok(0) => {
                 let elsewhere = name.starts_with("chain") || name.contains("inflate") || name.contains("no stream");
-                if !elsewhere {
+                if !elsewhere && lie.kind != ErrorKind::Unsupported {
                     wrong.push(format!("{name}: a check finds nothing"));
                 }
             }
