@@ -75,6 +75,9 @@ fn index(at: u64) -> usize {
 /// Bytes to put at a place.
 type Patch<'a> = (u64, &'a [u8]);
 
+/// What is lied about, what it ends in, and the bytes to put at places.
+type Case = (&'static str, ErrorKind, Vec<(u64, Vec<u8>)>);
+
 fn patched(sound: &[u8], patches: &[Patch<'_>]) -> Vec<u8> {
     let mut bytes = sound.to_vec();
     for (at, patch) in patches {
@@ -96,7 +99,7 @@ fn qcow2_headers(folder: &Path) -> Vec<Lie> {
     let (refcounts, end) = (be64(&plain, 48), plain.len() as u64);
     let copied = 1_u64 << 63;
     let number = |value: u64| value.to_be_bytes();
-    let cases: Vec<(&str, ErrorKind, Vec<(u64, Vec<u8>)>)> = vec![
+    let cases: Vec<Case> = vec![
         ("version 4", Unsupported, vec![(4, vec![0, 0, 0, 4])]),
         ("cluster bits 0", Corrupt, vec![(20, vec![0; 4])]),
         ("cluster bits 63", Corrupt, vec![(20, vec![0, 0, 0, 63])]),
@@ -128,7 +131,7 @@ fn qcow2_headers(folder: &Path) -> Vec<Lie> {
             vec![(l1, number(l1 | copied).to_vec()), (l1 + 8, number(2).to_vec())],
         ),
         ("an L2 table behind the file", Corrupt, vec![(l1, number(1 << 50 | copied).to_vec())]),
-        ("an L2 table at an odd place", Corrupt, vec![(l1, number(l2 + 512 | copied).to_vec())]),
+        ("an L2 table at an odd place", Corrupt, vec![(l1, number((l2 + 512) | copied).to_vec())]),
         ("a cluster behind the file", Corrupt, vec![(l2, number(1 << 55 | copied).to_vec())]),
         ("a cluster at an odd place", Corrupt, vec![(l2, number(0x5_0200 | copied).to_vec())]),
         ("a compressed cluster behind the file", Corrupt, vec![(l2, number(1 << 62 | 1 << 50).to_vec())]),
@@ -254,7 +257,7 @@ fn vmdk_headers(folder: &Path) -> Vec<Lie> {
     let grain = |sector: u32| vec![(tables, sector.to_le_bytes().to_vec()), (backups, sector.to_le_bytes().to_vec())];
     let both = |sector: u32| vec![(directory, sector.to_le_bytes().to_vec()), (backup, sector.to_le_bytes().to_vec())];
     let long = |value: u64| value.to_le_bytes().to_vec();
-    let cases: Vec<(&str, ErrorKind, Vec<(u64, Vec<u8>)>)> = vec![
+    let cases: Vec<Case> = vec![
         ("version 9", Unsupported, vec![(4, vec![9, 0, 0, 0])]),
         ("a capacity of everything", Corrupt, vec![(12, long(u64::MAX))]),
         ("grains of nothing", Corrupt, vec![(20, long(0))]),
