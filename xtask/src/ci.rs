@@ -11,6 +11,12 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     run(cargo(&["test", "--workspace"]).args(arguments))
 }
 
+/// Installs the witnesses and runs the tests that are too long for every run, and no others.
+pub(crate) fn soak(arguments: &[String]) -> Result<()> {
+    tools::install()?;
+    run(cargo(&["test", "--workspace", "--release"]).args(arguments).args(["--", "--ignored"]))
+}
+
 /// Everything that is checked without running the program.
 pub(crate) fn lint() -> Result<()> {
     run(&mut cargo(&["fmt", "--all", "--check"]))?;

@@ -28,6 +28,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Run the tests that take too long for every day, those that are marked as ignored
+    Soak {
+        /// Arguments for `cargo test`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Formatting, lints, documentation, crate directions and licences: what continuous integration checks beside the tests
     Lint,
     /// Everything continuous integration runs: lint and test
@@ -50,6 +56,7 @@ fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::Setup => tools::install(),
         Task::Test { arguments } => ci::test(&arguments),
+        Task::Soak { arguments } => ci::soak(&arguments),
         Task::Lint => ci::lint(),
         Task::Ci => ci::lint().and_then(|()| ci::test(&[])),
         Task::Dependencies => dependencies::check(),

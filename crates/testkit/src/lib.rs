@@ -11,6 +11,7 @@
 //! | [`packed`] | a layer of compressed units |
 //! | [`target`] | the files of a new image, in memory |
 //! | [`disks`] | sample disks, digests, comparison |
+//! | [`hostile`] | images that lie |
 //! | [`witness`] | `qemu-img` and others as judges |
 //! | [`corpus`] | real images that stand beside the project |
 //! | [`random`] | random numbers that are the same in every run |
@@ -19,6 +20,7 @@ pub mod conformance;
 pub mod corpus;
 pub mod crash;
 pub mod disks;
+pub mod hostile;
 pub mod misbehaving;
 pub mod overlay;
 pub mod packed;

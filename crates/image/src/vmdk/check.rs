@@ -18,7 +18,7 @@ use transload_block::{BlockRead, BlockStatus, Error, ErrorKind, Result, Storage}
 
 use super::extent_line::{ExtentKind, ExtentLine};
 use super::extents;
-use super::layout::{SECTOR, SPARSE_MAGIC};
+use super::layout::SPARSE_MAGIC;
 use super::open::Image;
 use super::read::VmdkDevice;
 use crate::{Access, CheckReport, CheckRequest, Finding, FindingKind, Source};
@@ -33,10 +33,10 @@ const CACHE_BYTES: usize = 8 << 20;
 #[expect(clippy::needless_pass_by_value, reason = "the table of formats hands requests over")]
 pub(crate) fn check(request: CheckRequest<'_>) -> Result<CheckReport> {
     let image = Image::read(&request.source)?;
+    // Extents that claim more than a disk can have go no further.
+    image.descriptor.sectors()?;
     let mut report = CheckReport::default();
-    let mut start = 0;
     for (index, line) in image.descriptor.extents.iter().enumerate().filter(|(_, line)| line.sectors > 0) {
-        let end = start + line.sectors * SECTOR;
         if matches!(line.kind, ExtentKind::Sparse) {
             let file = ExtentFile::open(&request, &image, index, line)?;
             let mut name = String::new();
@@ -48,7 +48,6 @@ pub(crate) fn check(request: CheckRequest<'_>) -> Result<CheckReport> {
                 check_hosted(&file, line.sectors, &mut findings)?;
             }
         }
-        start = end;
     }
     // The reader's own rules: sizes of flat files, overlaps, directories, everything of the kinds that only it knows.
     walk_device(&request, &image, &mut report)?;
