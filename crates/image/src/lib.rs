@@ -17,6 +17,7 @@ pub mod codec;
 pub mod properties;
 pub mod qcow2;
 pub mod raw;
+pub mod vhdx;
 pub mod vmdk;
 
 mod check;

@@ -16,7 +16,6 @@ pub(crate) mod qcow;
 pub(crate) mod qed;
 pub(crate) mod vdi;
 pub(crate) mod vhd;
-pub(crate) mod vhdx;
 
 #[cfg(test)]
 mod tests;
