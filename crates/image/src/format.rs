@@ -17,7 +17,7 @@ pub static FORMATS: &[&Format] = &[
     &crate::qcow2::FORMAT,
     &crate::vmdk::FORMAT,
     &crate::vhd::FORMAT,
-    &known::vhdx::FORMAT,
+    &crate::vhdx::FORMAT,
     &crate::vdi::FORMAT,
     &known::qcow::FORMAT,
     &known::qed::FORMAT,

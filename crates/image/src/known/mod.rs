@@ -14,7 +14,6 @@ pub(crate) mod ova;
 pub(crate) mod parallels;
 pub(crate) mod qcow;
 pub(crate) mod qed;
-pub(crate) mod vhdx;
 
 #[cfg(test)]
 mod tests;
