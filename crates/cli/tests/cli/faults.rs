@@ -186,7 +186,7 @@ fn an_input_that_breaks_off_leaves_nothing() {
     let folder = folder_with_large_disk();
     succeed(folder.path(), &["convert", "disk.raw", "disk.vmdk", "-o", "subformat=streamOptimized"]);
     let whole = fs::read(folder.path().join("disk.vmdk")).unwrap();
-    for length in [0, 511, 512, 70_000, whole.len() / 2, whole.len() - 512] {
+    for length in [0, 511, 512, 70_000, whole.len() / 2, whole.len() - 513] {
         let mut child = transload(folder.path(), &["convert", "-f", "vmdk", "-", "out.qcow2"])
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())
