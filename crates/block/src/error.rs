@@ -83,6 +83,10 @@ struct Inner {
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
+/// The process has as many files open as it may, or the system has. The numbers are the same on every Unix.
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
+
 impl Error {
     /// Makes an error of `kind` whose `context` names the structure and the numbers that are wrong.
     pub fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
@@ -130,7 +134,9 @@ impl Error {
             io::ErrorKind::ReadOnlyFilesystem => ErrorKind::ReadOnly,
             _ => ErrorKind::Io,
         };
-        Self::new(kind, context).with_source(source)
+        let too_many_files = matches!(source.raw_os_error(), Some(EMFILE | ENFILE));
+        let error = Self::new(if too_many_files { ErrorKind::TooLarge } else { kind }, context).with_source(source);
+        if too_many_files { error.with_remedy("allow more open files: `ulimit -n`") } else { error }
     }
 }
 

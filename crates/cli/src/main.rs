@@ -7,6 +7,7 @@ mod failure;
 mod help;
 mod input;
 mod interrupt;
+mod open_files;
 mod progress;
 mod target;
 mod text;

@@ -19,7 +19,7 @@ use clap::{Parser, Subcommand};
 use transload::block::Result;
 
 use crate::failure::{self, Verdict};
-use crate::help;
+use crate::{help, open_files};
 
 /// Move virtual machine disks between formats: any disk in, any disk out.
 #[derive(Debug, Parser)]
@@ -92,6 +92,7 @@ impl Command {
 /// Reads the arguments, runs the command, and says how it ended.
 pub(crate) fn run() -> ExitCode {
     let command = Cli::parse().command;
+    open_files::allow_many();
     match command.run() {
         Ok(verdict) => ExitCode::from(verdict.code()),
         Err(error) => failure::report(&error, command.json()),

@@ -9,5 +9,6 @@ mod commands;
 mod conversions;
 mod documents;
 mod failures;
+mod faults;
 mod interrupts;
 mod run;

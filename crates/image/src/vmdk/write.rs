@@ -88,28 +88,27 @@ impl WritableDisk {
         })
     }
 
-    /// Runs `write` between marking the image as in use and any `finish`. `first` describes the write, should it be the
-    /// first since the image was opened.
-    fn writing<T>(&self, first: impl Fn() -> Vec<u8>, write: impl FnOnce() -> Result<T>) -> Result<T> {
+    /// Runs `write` between marking the image as in use and any `finish`.
+    fn writing<T>(&self, write: impl FnOnce() -> Result<T>) -> Result<T> {
         loop {
             let guard = self.in_use.read().unwrap_or_else(PoisonError::into_inner);
             if *guard {
                 return write();
             }
             drop(guard);
-            self.mark_in_use(&first)?;
+            self.mark_in_use()?;
             // A `finish` may slip in here; then the mark is set again.
         }
     }
 
-    fn mark_in_use(&self, first: impl FnOnce() -> Vec<u8>) -> Result<()> {
+    fn mark_in_use(&self) -> Result<()> {
         let mut guard = self.in_use.write().unwrap_or_else(PoisonError::into_inner);
         if *guard {
             return Ok(());
         }
         let mut descriptor = self.descriptor.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = descriptor.as_mut() {
-            place.renew(&first())?;
+            place.renew()?;
             *descriptor = None;
         }
         for extent in self.sparse() {
@@ -220,19 +219,16 @@ impl Reserve for WritableDisk {
         if range.is_empty() {
             return Ok(());
         }
-        self.writing(
-            || format!("reserve {}..{}", range.start, range.end).into_bytes(),
-            || {
-                for (part, inside) in self.split(range.clone()) {
-                    match &part.content {
-                        Content::Sparse(extent) => extent.reserve(inside)?,
-                        Content::Flat { .. } => {}
-                        Content::Zero => return Err(no_room(part)),
-                    }
+        self.writing(|| {
+            for (part, inside) in self.split(range.clone()) {
+                match &part.content {
+                    Content::Sparse(extent) => extent.reserve(inside)?,
+                    Content::Flat { .. } => {}
+                    Content::Zero => return Err(no_room(part)),
                 }
-                Ok(())
-            },
-        )
+            }
+            Ok(())
+        })
     }
 }
 
@@ -242,8 +238,7 @@ impl BlockWrite for WritableDisk {
         if buf.is_empty() {
             return Ok(());
         }
-        let describe = || [&offset.to_le_bytes(), blake3::hash(buf).as_bytes().as_slice()].concat();
-        self.writing(describe, || {
+        self.writing(|| {
             let mut rest = buf;
             for (part, inside) in self.split(offset..end) {
                 let (piece, behind) = rest.split_at(usize::try_from(inside.end - inside.start).unwrap_or(0));
@@ -263,8 +258,7 @@ impl BlockWrite for WritableDisk {
         if range.is_empty() {
             return Ok(());
         }
-        let describe = || format!("zero {}..{}", range.start, range.end).into_bytes();
-        self.writing(describe, || {
+        self.writing(|| {
             for (part, inside) in self.split(range.clone()) {
                 match &part.content {
                     Content::Sparse(extent) => extent.write_zeroes_at(inside, mode)?,

@@ -1,8 +1,8 @@
 //! The CID of an image that is written again: its children must find out.
 //!
 //! VMware changes the CID with the first write after an image was opened, and a child whose `parentCID` is another refuses
-//! to open. The new one is derived from the descriptor and the first write, so that the same work gives the same image,
-//! and copies of an image that went different ways get different CIDs.
+//! to open. The new one is derived from the old descriptor alone, and so from the CID before it: which of several threads
+//! writes first does not show in the image.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -23,11 +23,9 @@ pub(crate) struct DescriptorPlace {
 }
 
 impl DescriptorPlace {
-    /// Gives the descriptor a new CID, derived from it and from `first_write`, durably.
-    pub(super) fn renew(&mut self, first_write: &[u8]) -> Result<()> {
-        let mut material = self.text.clone();
-        material.extend_from_slice(first_write);
-        let identity = ContentIdentity::derive(&IdSource::from_material(&material), "vmdk content after a write");
+    /// Gives the descriptor a new CID, derived from the old text, durably.
+    pub(super) fn renew(&mut self) -> Result<()> {
+        let identity = ContentIdentity::derive(&IdSource::from_material(&self.text), "vmdk content after a write");
         let text = with_identity(&self.text, &identity);
         if text.len() == self.text.len() {
             // Only a few bytes of one sector change: a crash leaves the old ones or the new ones.
@@ -106,7 +104,7 @@ mod tests {
         let storage = Arc::new(Memory::from(text.to_vec()));
         let mut place =
             DescriptorPlace { storage: Arc::clone(&storage) as Arc<dyn Storage>, room: None, text: text.to_vec() };
-        place.renew(b"first write").unwrap();
+        place.renew().unwrap();
         let renewed = String::from_utf8(storage.to_vec()).unwrap();
         let lines: Vec<_> = renewed.lines().collect();
         let old: Vec<_> = std::str::from_utf8(text).unwrap().lines().collect();
@@ -125,7 +123,7 @@ mod tests {
         let storage = Arc::new(Memory::from(text.to_vec()));
         let mut place =
             DescriptorPlace { storage: Arc::clone(&storage) as Arc<dyn Storage>, room: None, text: text.to_vec() };
-        place.renew(b"").unwrap();
+        place.renew().unwrap();
         assert_eq!(storage.size(), text.len() as u64 + 7);
         assert!(storage.to_vec().ends_with(b"\nRW 1 ZERO\n"));
     }
