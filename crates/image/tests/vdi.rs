@@ -4,7 +4,7 @@
 mod built {
     use std::sync::Arc;
 
-    use transload_block::{BlockRead, BlockReadExt, BlockStatus, ErrorKind, Memory, Storage};
+    use transload_block::{BlockReadExt, BlockStatus, ErrorKind, Memory, Storage};
     use transload_image::vdi::FORMAT;
     use transload_image::vdi::fuzz::fuzz_open;
     use transload_image::{
@@ -276,7 +276,8 @@ mod built {
             let mut bytes = file.clone();
             let length = bytes.len() as u64;
             for _ in 0..3 {
-                let at = random.range(if random.bytes(1)[0] < 128 { 600 } else { length }, 4);
+                let within = if random.bytes(1)[0] < 128 { 600 } else { length };
+                let at = random.range(within, 4);
                 let noise = random.bytes(usize::try_from(at.end - at.start).unwrap());
                 bytes[usize::try_from(at.start).unwrap()..usize::try_from(at.end).unwrap()].copy_from_slice(&noise);
             }
