@@ -12,10 +12,15 @@
 //! opened by the [`ReferenceGate`] alone, and joined by `transload_block::Chain` alone. What moves the bytes is
 //! `transload-convert`.
 
+pub mod bochs;
+pub mod cloop;
 pub mod codec;
+pub mod parallels;
 #[doc(hidden)]
 pub mod properties;
+pub mod qcow1;
 pub mod qcow2;
+pub mod qed;
 pub mod raw;
 pub mod vdi;
 pub mod vhd;
@@ -28,6 +33,7 @@ mod gate;
 mod ids;
 mod info;
 mod known;
+mod mapped;
 mod open;
 mod options;
 mod probe;

@@ -58,6 +58,8 @@ const TARGETS: &[(&str, &str, u32)] = &[
     ("vmdk", "subformat=monolithicFlat", 0),
     ("vmdk", "subformat=twoGbMaxExtentSparse", 0),
     ("vmdk", "subformat=streamOptimized", 0),
+    ("vdi", "", 0),
+    ("vdi", "subformat=fixed", 0),
 ];
 
 #[test]

@@ -3,17 +3,12 @@
 //!
 //! A row here has a name and a probe and no ability. What its users can do instead is said by [`advice`].
 
-pub(crate) mod bochs;
-pub(crate) mod cloop;
 pub(crate) mod compressed;
 pub(crate) mod dmg;
 pub(crate) mod ewf;
 pub(crate) mod iso;
 pub(crate) mod luks;
 pub(crate) mod ova;
-pub(crate) mod parallels;
-pub(crate) mod qcow;
-pub(crate) mod qed;
 
 #[cfg(test)]
 mod tests;

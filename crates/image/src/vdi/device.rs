@@ -204,7 +204,7 @@ impl Vdi {
         Ok(())
     }
 
-    /// Marks the whole blocks of `range` as zeroes.
+    /// Marks every block that `range` touches as zeroes.
     pub(super) fn mark_zero(&self, state: &mut State, range: Range<u64>) -> Result<()> {
         for block in range.start / self.shape.block..range.end.div_ceil(self.shape.block) {
             self.page(state, block / PAGE)?;

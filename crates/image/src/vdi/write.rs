@@ -31,7 +31,7 @@ impl BlockWrite for Vdi {
     }
 
     /// A block that has a place keeps it, and the bytes there are zeroed, by a hole in the file where that is allowed.
-    /// One without a place is left alone when nothing shows through it; otherwise it is marked as zeroes.
+    /// One without a place is marked as zeroes.
     fn write_zeroes_at(&self, range: Range<u64>, mode: ZeroMode) -> Result<()> {
         check_span(&range, self.shape.size)?;
         let storage = self.writable()?;
@@ -41,7 +41,7 @@ impl BlockWrite for Vdi {
                 let mut state = self.state();
                 self.begin(&mut state, || format!("zero {}..{}", range.start, range.end).into_bytes())?;
                 let mut run = self.run_locked(&mut state, at..range.end)?;
-                if run.place == Place::Nowhere && self.shape.has_parent {
+                if run.place == Place::Nowhere {
                     run = self.cover(&mut state, at..at + run.length)?;
                 }
                 run
@@ -62,16 +62,21 @@ impl BlockWrite for Vdi {
 }
 
 impl Vdi {
-    /// Hides the parent at the start of `range`, whose blocks have no places.
+    /// Hides what may be below at the start of `range`, whose blocks have no places.
     fn cover(&self, state: &mut State, range: Range<u64>) -> Result<Run> {
         let block = self.shape.block;
+        if !self.shape.has_parent {
+            // The rest of the first and the last block reads as zeroes whatever they are marked as.
+            self.mark_zero(state, range.clone())?;
+            return Ok(Run { length: range.end - range.start, place: Place::Zero });
+        }
         let whole = range.start.next_multiple_of(block);
         let end = if range.end == self.shape.size { range.end } else { range.end / block * block };
         if whole == range.start && whole < end {
             self.mark_zero(state, range.start..end)?;
             return Ok(Run { length: end - range.start, place: Place::Zero });
         }
-        // A part of a block cannot be marked; what it is given reads as zeroes already.
+        // A part of a block cannot be marked when a parent shows in the rest; the place it is given reads as zeroes already.
         let end = if whole > range.start { whole.min(range.end) } else { range.end };
         self.allocate(state, range.start..end)?;
         Ok(Run { length: end - range.start, place: Place::Zero })

@@ -1,0 +1,96 @@
+//! Formats that are only read: images of their makers by the digests of the table, and the same bytes damaged.
+
+use std::sync::Arc;
+
+use transload_block::{BlockReadExt, ErrorKind, Memory};
+use transload_image::{
+    Access, Format, OpenRequest, OpenSettings, OptionValues, ReferenceGate, Source, open_path, properties,
+};
+use transload_testkit::{Corpus, Random, disks, witness};
+
+const FORMATS: [&str; 5] = ["qed", "qcow", "parallels", "bochs", "cloop"];
+
+fn open_bytes(format: &str, bytes: Vec<u8>) -> transload_block::Result<transload_image::Layer> {
+    let source = Source::new(Arc::new(Memory::from(bytes)));
+    let (gate, options) = (&ReferenceGate::Deny, &OptionValues::default());
+    let open = Format::by_name(format).unwrap().open.unwrap();
+    open(OpenRequest { source, gate, options, access: Access::ReadOnly, cache_bytes: 1 << 20 })
+}
+
+#[test]
+fn images_of_the_corpus_have_the_digests_of_the_table() {
+    let Some(corpus) = Corpus::get() else { return };
+    for format in FORMATS {
+        let mut tested = 0;
+        for entry in corpus.of_format(format) {
+            let Some(digest) = &entry.sha256 else { continue };
+            let opened = open_path(&corpus.file(entry), &OpenSettings::default()).unwrap();
+            assert_eq!(disks::sha256(&*opened.device), *digest, "{}", entry.path);
+            properties::device(&*opened.device);
+            tested += 1;
+        }
+        assert!(tested >= 1, "{format}");
+    }
+}
+
+#[test]
+fn what_qemu_makes_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (raw, path) = (folder.path().join("disk.raw"), folder.path().join("disk"));
+    let disk = Memory::new((5 << 20) + 1536);
+    let bytes = Random::new(5).bytes(700_000);
+    for at in [0, 1_400_000, 4 << 20] {
+        transload_block::BlockWrite::write_at(&disk, &bytes, at).unwrap();
+    }
+    disks::save(&disk, &raw);
+    for (format, options) in [("qed", ""), ("qed", "cluster_size=4k"), ("qcow", ""), ("parallels", "")] {
+        witness::convert(&raw, "raw", &path, format, options);
+        let opened = open_path(&path, &OpenSettings::default()).unwrap();
+        assert_eq!(opened.layers[0].format.name, format);
+        let found = opened
+            .device
+            .read_vec(0, disk.read_vec(0, opened.device.size().min((5 << 20) + 1536)).unwrap().len() as u64);
+        assert!(found.unwrap() == disk.read_vec(0, (5 << 20) + 1536).unwrap(), "{format} {options}");
+    }
+    witness::qemu_img(
+        ["convert", "-q", "-c", "-O", "qcow"]
+            .map(std::ffi::OsStr::new)
+            .into_iter()
+            .chain([raw.as_os_str(), path.as_os_str()]),
+    );
+    let opened = open_path(&path, &OpenSettings::default()).unwrap();
+    assert_eq!(disks::first_difference(&*opened.device, &disk), None);
+    properties::device(&*opened.device);
+}
+
+#[test]
+fn damaged_images_end_in_an_error_or_in_bytes() {
+    let Some(corpus) = Corpus::get() else { return };
+    let mut random = Random::new(11);
+    for format in FORMATS {
+        let entry =
+            corpus.of_format(format).min_by_key(|entry| std::fs::metadata(corpus.file(entry)).unwrap().len()).unwrap();
+        let mut whole = std::fs::read(corpus.file(entry)).unwrap();
+        whole.truncate(256 << 10);
+        for _ in 0..150 {
+            let mut bytes = whole.clone();
+            for _ in 0..2 {
+                let within = if random.bytes(1)[0] < 160 { 200 } else { bytes.len() as u64 };
+                let range = random.range(within, 4);
+                let noise = random.bytes(usize::try_from(range.end - range.start).unwrap());
+                bytes[usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()]
+                    .copy_from_slice(&noise);
+            }
+            match open_bytes(format, bytes) {
+                Ok(layer) => properties::device(&*layer.device),
+                Err(error) => assert!(
+                    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported | ErrorKind::NotThisFormat),
+                    "{format}: {error}"
+                ),
+            }
+        }
+        for length in [0, 20, 60, 130] {
+            assert!(open_bytes(format, whole[..length].to_vec()).is_err(), "{format} {length}");
+        }
+    }
+}
