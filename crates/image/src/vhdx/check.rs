@@ -77,8 +77,7 @@ impl<'a> Walk<'a> {
     fn new(image: &'a Image) -> Result<Self> {
         // What is behind the largest file that blocks can fill is used by none of them.
         let words = image.file.size().min(128 << 40).div_ceil(MIB).div_ceil(64);
-        let mut used = Vec::new();
-        used.resize(usize::try_from(words).unwrap_or(0), 0);
+        let used = vec![0; usize::try_from(words).unwrap_or(0)];
         Ok(Self { image, map: Map::new(image), sectors: Sectors::new(CACHE_BYTES), used })
     }
 

@@ -97,7 +97,9 @@ impl Map {
         let entry = self.payload(sectors, file, block)?;
         let run = |place| Ok(Run { place, length });
         match entry & STATE_MASK {
-            payload::NOT_PRESENT => run(Place::Hole),
+            payload::NOT_PRESENT if self.geometry.has_parent => run(Place::Hole),
+            // Nothing can show through, so it is as good as zeroes that were written.
+            payload::NOT_PRESENT => run(Place::Zero),
             payload::UNDEFINED | payload::ZERO | payload::UNMAPPED => run(Place::Zero),
             payload::FULLY_PRESENT => run(Place::File(self.block_place(file, block, entry)? + inside)),
             payload::PARTIALLY_PRESENT => {
