@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use transload_block::{BlockReadExt, ErrorKind, Memory};
+use transload_block::{BlockReadExt, Codec, ErrorKind, Memory};
 use transload_image::{
-    Access, Format, OpenRequest, OpenSettings, OptionValues, ReferenceGate, Source, open_path, properties,
+    Access, Format, OpenRequest, OpenSettings, OptionValues, ReferenceGate, Source, codec, open_path, properties,
 };
-use transload_testkit::{Corpus, Random, disks, witness};
+use transload_testkit::{Corpus, Random, conformance, disks, witness};
 
 const FORMATS: [&str; 5] = ["qed", "qcow", "parallels", "bochs", "cloop"];
 
@@ -52,15 +52,29 @@ fn what_qemu_makes_is_read() {
             .read_vec(0, disk.read_vec(0, opened.device.size().min((5 << 20) + 1536)).unwrap().len() as u64);
         assert!(found.unwrap() == disk.read_vec(0, (5 << 20) + 1536).unwrap(), "{format} {options}");
     }
-    witness::qemu_img(
-        ["convert", "-q", "-c", "-O", "qcow"]
-            .map(std::ffi::OsStr::new)
-            .into_iter()
-            .chain([raw.as_os_str(), path.as_os_str()]),
-    );
-    let opened = open_path(&path, &OpenSettings::default()).unwrap();
-    assert_eq!(disks::first_difference(&*opened.device, &disk), None);
-    properties::device(&*opened.device);
+}
+
+#[test]
+fn a_deflated_cluster_of_qcow_is_read() {
+    // Two clusters of 4 KiB, the first deflated at byte 8192, the second where nothing is.
+    let mut unit = vec![7; 4096];
+    unit[..100].copy_from_slice(&Random::new(1).bytes(100));
+    let mut stored = Vec::new();
+    let mut encoder = codec::Encoder::new(Codec::Deflate, 6).unwrap();
+    assert!(encoder.encode(&unit, 4096, &mut stored).unwrap());
+    let mut file = b"QFI\xfb\0\0\0\x01".to_vec();
+    file.resize(24, 0);
+    file.extend_from_slice(&8192_u64.to_be_bytes());
+    file.extend_from_slice(&[12, 9, 0, 0, 0, 0, 0, 0]);
+    file.extend_from_slice(&48_u64.to_be_bytes());
+    file.extend_from_slice(&512_u64.to_be_bytes());
+    file.resize(512, 0);
+    file.extend_from_slice(&((1 << 63) | (stored.len() as u64) << 51 | 8192).to_be_bytes());
+    file.resize(8192, 0);
+    file.extend_from_slice(&stored);
+    let layer = open_bytes("qcow", file).unwrap();
+    unit.resize(8192, 0);
+    conformance::read(&*layer.device, &Memory::from(unit)).assert();
 }
 
 #[test]
@@ -89,7 +103,7 @@ fn damaged_images_end_in_an_error_or_in_bytes() {
                 ),
             }
         }
-        for length in [0, 20, 60, 130] {
+        for length in [0, 20, 47] {
             assert!(open_bytes(format, whole[..length].to_vec()).is_err(), "{format} {length}");
         }
     }
