@@ -20,7 +20,9 @@ use transload_block::{BlockWrite, Error, ErrorKind, Reserve, Result, Storage, Ze
 use super::device::Vhdx;
 use super::error::Fault;
 use super::journal::{FileLength, Journal, write_in_place};
-use super::layout::{BITMAP_BYTES, CHUNK_SECTORS, LOG_SECTOR, MIB, OFFSET_MASK, STATE_MASK, bitmap, payload};
+use super::layout::{
+    BITMAP_BYTES, CHUNK_SECTORS, LOG_SECTOR, MIB, OFFSET_MASK, RawDataSector, STATE_MASK, bitmap, payload,
+};
 use super::map::{Place, Run};
 use super::sectors::Sectors;
 use crate::ImageWrite;
@@ -51,7 +53,7 @@ impl State {
     /// For an image whose file ends at `end`. A new one has no journal until it is finished.
     pub(super) fn writing(cache_bytes: usize, end: u64, journal: Option<Journal>) -> Self {
         let sectors = Sectors::new(cache_bytes / 2);
-        let room = (cache_bytes / 2 / LOG_SECTOR as usize).max(4 * BLOCK_CHANGES);
+        let room = (cache_bytes / 2 / size_of::<RawDataSector>()).max(4 * BLOCK_CHANGES);
         let changes_max = journal.as_ref().map_or(room, |journal| room.min(journal.sectors_max()));
         Self { sectors, next_free: end.next_multiple_of(MIB), journal, changes_max }
     }

@@ -75,7 +75,9 @@ except Exception as e:
     let python = if own.exists() { text(&own) } else { "python3" };
     let answer = succeed(python, &["-c", script, text(image)]);
     if answer.trim() == "missing" {
-        eprintln!("SKIPPED: oslo.utils is not installed (cargo xtask setup does it): OpenStack's verdict is not tested");
+        eprintln!(
+            "SKIPPED: oslo.utils is not installed (cargo xtask setup does it): OpenStack's verdict is not tested"
+        );
         return None;
     }
     Some(answer.trim().to_owned())
