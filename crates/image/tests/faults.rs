@@ -362,3 +362,23 @@ fn a_resize_that_breaks_off_anywhere_leaves_a_sound_image() {
         }
     }
 }
+
+/// A slot of a grain table behind the disk's last grain names space at the end of the file: cutting that off made the
+/// slot a corruption that no repair could mend.
+#[test]
+fn a_repair_keeps_what_slots_behind_the_disk_name() {
+    let patient = image("vmdk", "subformat=monolithicSparse");
+    let read = |at: u64| {
+        let mut bytes = [0; 8];
+        patient.read_at(&mut bytes, at).unwrap();
+        u64::from_le_bytes(bytes)
+    };
+    let end = patient.size().next_multiple_of(65_536);
+    patient.set_size(end + (1 << 20)).unwrap();
+    patient.write_at(&[1; 512], end).unwrap();
+    for directory in [read(48), read(56)] {
+        let table = read(directory * 512) & 0xffff_ffff;
+        patient.write_at(&u32::try_from(end / 512).unwrap().to_le_bytes(), table * 512 + 4 * 40).unwrap();
+    }
+    transload_image::properties::vmdk_check(&patient.to_vec());
+}
