@@ -8,6 +8,6 @@ pub(crate) fn allow_many() {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         limit.current = limit.maximum;
-        _ = setrlimit(Resource::Nofile, limit);
+        let _ = setrlimit(Resource::Nofile, limit);
     }
 }

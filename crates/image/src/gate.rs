@@ -188,7 +188,7 @@ fn check_shape(name: &str) -> Result<()> {
     if name.contains('\0') {
         return Err(denied("the name has a NUL in it"));
     }
-    if name.ends_with('/') {
+    if name.ends_with('/') || name.ends_with("/.") {
         return Err(denied("it names a folder"));
     }
     if name.starts_with("\\\\") {

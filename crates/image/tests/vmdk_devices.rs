@@ -78,7 +78,9 @@ fn check_and_repair(left: &Arc<dyn Storage>, dirty: bool, what: &str) {
     let check = |repair| {
         let source = Source::writable(Arc::clone(left));
         let request = CheckRequest { source, gate: &ReferenceGate::Deny, repair };
-        VMDK.check.unwrap()(request).expect(&what)
+        let answer = VMDK.check.unwrap()(request);
+        assert!(answer.is_ok(), "{what}: {answer:?}");
+        answer.unwrap()
     };
     let found = check(false);
     let is_copy = |finding: &&Finding| finding.message.contains("differs from the other copy");

@@ -95,6 +95,7 @@ pub(super) fn names() -> Vec<Vec<u8>> {
         b"../outside",
         b"link-out",
         b"link-in",
+        b"link-in/.",
         b"folder-link/outside",
         b"/etc/passwd",
         b"json:{\"driver\":\"file\"}",

@@ -248,9 +248,9 @@ fn broken_rules_are_named() {
     refused(change(item + 8, &(1_u64 << 40).to_le_bytes()), Corrupt, "entries are needed");
     refused(change(item + 32, &[0, 4, 0, 0]), Corrupt, "logical sector size is 1024");
     refused(change(bat, &[4]), Corrupt, "block 0: its entry 0x0000000000400004 has the state 4");
-    refused(change(bat, &(4 * MIB | payload::PARTIALLY_PRESENT).to_le_bytes()), Corrupt, "without a parent");
+    refused(change(bat, &((4 * MIB) | payload::PARTIALLY_PRESENT).to_le_bytes()), Corrupt, "without a parent");
     refused(change(bat, &(1_u64 << 60 | 6).to_le_bytes()), Corrupt, "reach behind the file's");
-    refused(change(bat, &(2 * MIB | 6).to_le_bytes()), Corrupt, "inside the metadata region");
+    refused(change(bat, &((2 * MIB) | 6).to_le_bytes()), Corrupt, "inside the metadata region");
     refused(change(bat, &6_u64.to_le_bytes()), Corrupt, "inside the headers");
 }
 

@@ -195,7 +195,10 @@ impl Check<'_, '_> {
             return Ok(Copy::Lost { sector });
         }
         let entries = self.entries_at(place)?;
-        let bad = entries.iter().filter(|entry| self.grain_place(**entry).is_err()).count() as u64;
+        // Slots behind the last grain of the disk mean nothing to anybody.
+        let slots = self.grains.saturating_sub(index * self.header.gtes_per_gt);
+        let slots = usize::try_from(slots).unwrap_or(usize::MAX);
+        let bad = entries.iter().take(slots).filter(|entry| self.grain_place(**entry).is_err()).count() as u64;
         Ok(Copy::Table { place, entries, bad })
     }
 
@@ -296,12 +299,12 @@ impl Check<'_, '_> {
         let mut count = 0;
         for (slot, entry) in entries.iter().enumerate() {
             let grain = index * self.header.gtes_per_gt + slot as u64;
-            if let Ok(Some(sectors)) = self.grain_place(*entry)
-                && grain < self.grains
-            {
-                count += 1;
+            if let Ok(Some(sectors)) = self.grain_place(*entry) {
+                // What a slot behind the disk's end names is kept all the same: the disk may have been longer.
+                let on_disk = grain < self.grains;
+                count += u64::from(on_disk);
                 *end = (*end).max(sectors.end);
-                if used.set(&sectors) {
+                if used.set(&sectors) && on_disk {
                     let message =
                         format!("grain {grain}: its sector {} belongs to another grain or table", sectors.start);
                     self.findings.corruption(&message, false);
