@@ -18,7 +18,7 @@ const SECTOR: u64 = 512;
 fn every_crash_replays_to_a_consistent_image() {
     let base = Arc::new(Memory::default());
     let storage: Arc<dyn Storage> = Arc::clone(&base) as Arc<dyn Storage>;
-    create(&storage, 30 * MIB, "block_size=1M").unwrap().finish().unwrap();
+    create(&storage, 6 * MIB, "block_size=1M").unwrap().finish().unwrap();
     let crash = Arc::new(CrashStorage::new((*base).clone()));
     let storage: Arc<dyn Storage> = Arc::clone(&crash) as Arc<dyn Storage>;
     let layer = open(Source::writable(Arc::clone(&storage)), Access::ReadWrite).unwrap();
@@ -27,7 +27,7 @@ fn every_crash_replays_to_a_consistent_image() {
     // For each round the sectors it writes, and the events in the storage's log when its flush returned.
     let mut rounds: Vec<(Vec<u64>, usize)> = Vec::new();
     for round in 1..=8_u8 {
-        let sectors: Vec<u64> = (0..4).map(|_| random.below(30 * MIB / SECTOR)).collect();
+        let sectors: Vec<u64> = (0..4).map(|_| random.below(6 * MIB / SECTOR)).collect();
         for sector in &sectors {
             writer.write_at(&[round; 512], sector * SECTOR).unwrap();
         }
@@ -36,7 +36,7 @@ fn every_crash_replays_to_a_consistent_image() {
     }
     writer.finish().unwrap();
     let mut dirty = 0;
-    for left in crash.crashes(9, 300) {
+    for left in crash.crashes(9, 200) {
         let file: Arc<Memory> = Arc::new(left.file);
         let before = file.to_vec();
         let source = Source::new(Arc::clone(&file) as Arc<dyn BlockRead>);
@@ -62,7 +62,7 @@ fn every_crash_replays_to_a_consistent_image() {
         assert!(check(Source::new(replayed), false).unwrap().is_clean());
         drop(source);
     }
-    assert!(dirty > 50, "{dirty}");
+    assert!(dirty > 10, "{dirty}");
 }
 
 /// The same while the log wraps around many times: more rounds than it has room for.

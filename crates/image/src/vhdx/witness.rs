@@ -72,6 +72,23 @@ fn same_after_replay(path: &Path) {
     witness::assert_sound(path, "vhdx");
 }
 
+/// QEMU empties its log with every write, so that a kill seldom hits it full. This puts the file back to the moment before
+/// its last entry was applied: the header names the log again, and the table does not have the change.
+fn make_last_entry_pending(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let image = super::open::Image::read(Source::from_path(path, Access::ReadOnly).unwrap().bytes()).unwrap();
+    let at = |offset: u64| usize::try_from(offset).unwrap();
+    let log = at(image.header.log().offset);
+    let last = (0..256).rev().map(|sector| log + sector * 4096).find(|at| bytes[*at..*at + 4] == *b"loge").unwrap();
+    let entry = at(image.regions.bat.offset) + 40 * 8;
+    bytes[entry..entry + 8].fill(0);
+    let header = at(super::layout::HEADERS[image.header.number]);
+    bytes.copy_within(last + 32..last + 48, header + 48);
+    let sum = super::layout::checksum(&bytes[header..header + 4096]);
+    bytes[header + 4..header + 8].copy_from_slice(&sum.to_le_bytes());
+    std::fs::write(path, bytes).unwrap();
+}
+
 #[test]
 fn a_dirty_log_of_qemu_is_replayed_as_qemu_does() {
     let folder = tempfile::tempdir().unwrap();
@@ -82,6 +99,7 @@ fn a_dirty_log_of_qemu_is_replayed_as_qemu_does() {
         ["-f", "vhdx", "-c", "write -P 5 0 3M", "-c", "write -P 6 40M 1M", "-c", "flush", "-c", "sigraise 9", name];
     let output = witness::run("qemu-io", command);
     assert!(!output.status.success(), "it was killed");
+    make_last_entry_pending(&path);
     same_after_replay(&path);
     let opened = open_path(&path, &OpenSettings::default()).unwrap();
     assert_eq!(opened.device.read_vec((40 << 20) - 1, 2).unwrap(), [0, 6]);
