@@ -13,7 +13,7 @@ const FORMATS: [&str; 5] = ["qed", "qcow", "parallels", "bochs", "cloop"];
 fn open_bytes(format: &str, bytes: Vec<u8>) -> transload_block::Result<transload_image::Layer> {
     let source = Source::new(Arc::new(Memory::from(bytes)));
     let (gate, options) = (&ReferenceGate::Deny, &OptionValues::default());
-    let open = Format::by_name(format).unwrap().open.unwrap();
+    let open = Format::by_name(format).and_then(|format| format.open).expect("a format that is read");
     open(OpenRequest { source, gate, options, access: Access::ReadOnly, cache_bytes: 1 << 20 })
 }
 
