@@ -69,13 +69,13 @@ mod built {
             if !old {
                 put(0);
             }
-            put(self.size as u32);
+            put(u32::try_from(self.size).expect("a small disk"));
             put((self.size >> 32) as u32);
             put(self.block);
             if !old {
                 put(self.extra);
             }
-            put(self.map.len() as u32);
+            put(u32::try_from(self.map.len()).expect("a small disk"));
             put(self.allocated);
             file.extend_from_slice(&[1; 16]);
             file.extend_from_slice(&[2; 16]);
