@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     /// Runs of each program on each conversion; the median counts
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// Only the conversions whose name contains this
+    /// Only the conversion of this name or, where none is called so, those whose name contains it
     #[arg(long)]
     only: Option<String>,
     /// Folder on a memory filesystem, where CPU and memory are the limit
@@ -50,7 +50,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let program = root().join("target").join("release").join("transload");
     let disk = arguments.disk.clone().unwrap_or_else(|| root().join("target").join("bench"));
     let mut results = Results::load(&program, arguments.fresh)?;
-    let wanted = |case: &&Case| arguments.only.as_ref().is_none_or(|only| case.name.contains(only.as_str()));
+    let only = arguments.only.as_deref().unwrap_or_default();
+    let exact = cases::CASES.iter().any(|case| case.name == only);
+    let wanted = |case: &&Case| if exact { case.name == only } else { case.name.contains(only) };
     let _clean = Folder::make(&arguments.memory)?;
     for case in cases::CASES.iter().filter(wanted) {
         let places =
