@@ -267,7 +267,7 @@ impl Tables {
 
 /// Whether the first `count` bits are set.
 fn is_full(bits: &[u8], count: u64) -> bool {
-    run_of_bits(bits, 0, count) == (true, count) || count == 0
+    count == 0 || run_of_bits(bits, 0, count) == (true, count)
 }
 
 /// The value of bit `from`, the highest of a byte being its first, and how many bits up to `end` have it from there on.
