@@ -216,11 +216,14 @@ fn bad_value(key: &'static str, value: &str, expected: &'static str) -> Fault {
 /// version, and a type or an extent.
 pub(crate) fn looks_like_descriptor(head: &[u8], size: Option<u64>) -> bool {
     let bytes = text::before_padding(head);
-    let padding = head.iter().rev().take_while(|byte| **byte == 0).count();
-    let is_text = bytes.iter().all(|byte| *byte >= b' ' || matches!(byte, b'\t' | b'\n' | b'\r' | 0x0c | 0x1a));
+    let is_text = |byte: &u8| *byte >= b' ' || matches!(byte, b'\t' | b'\n' | b'\r' | 0x0c | 0x1a);
     let marks = if head.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-    // A raw disk may begin with text, even with a descriptor's; it goes on with something else or with many zeroes.
-    if !is_text || marks + bytes.len() + padding != head.len() || (padding > 0 && size > Some(DESCRIPTOR_MAX)) {
+    let padding = &head[marks + bytes.len()..];
+    // A raw disk may begin with text, even with a descriptor's; it goes on with something else or with many zeroes. Text
+    // behind the padding's first NUL is what a longer descriptor left there: QEMU writes the content ID without leading
+    // zeroes over the old one.
+    let is_padding = padding.iter().all(|byte| *byte == 0 || is_text(byte));
+    if !bytes.iter().all(is_text) || !is_padding || (!padding.is_empty() && size > Some(DESCRIPTOR_MAX)) {
         return false;
     }
     let (mut version, mut disk) = (false, false);
@@ -246,6 +249,15 @@ mod tests {
 
     fn parse(text: &str) -> Descriptor {
         Descriptor::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_descriptor_with_the_end_of_a_longer_one_behind_it_is_recognised() {
+        let text = "# Disk DescriptorFile\nversion=1\nCID=219132\ncreateType=\"monolithicFlat\"\nRW 1 FLAT \"a\" 0\n";
+        for (rest, is_descriptor) in [("", true), ("\0\0", true), ("\0\n\0\0", true), ("\0\x01\0", false)] {
+            let file = [text, rest].concat();
+            assert_eq!(looks_like_descriptor(file.as_bytes(), Some(file.len() as u64)), is_descriptor, "{rest:?}");
+        }
     }
 
     #[test]
