@@ -219,10 +219,13 @@ pub(crate) fn looks_like_descriptor(head: &[u8], size: Option<u64>) -> bool {
     let is_text = |byte: &u8| *byte >= b' ' || matches!(byte, b'\t' | b'\n' | b'\r' | 0x0c | 0x1a);
     let marks = if head.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
     let padding = &head[marks + bytes.len()..];
-    // A raw disk may begin with text, even with a descriptor's; it goes on with something else or with many zeroes. Text
-    // behind the padding's first NUL is what a longer descriptor left there: QEMU writes the content ID without leading
-    // zeroes over the old one.
-    let is_padding = padding.iter().all(|byte| *byte == 0 || is_text(byte));
+    // A raw disk may begin with text, even with a descriptor's; it goes on with something else or with many zeroes. A few
+    // characters behind the first NUL are the end of a longer descriptor: QEMU writes a content ID of one to eight digits
+    // over the old one.
+    let behind_nul = padding.get(1..).unwrap_or_default();
+    let left_over = behind_nul.iter().take_while(|byte| **byte != 0).count();
+    let (left_over, zeroes) = behind_nul.split_at(left_over);
+    let is_padding = left_over.len() < 8 && left_over.iter().all(is_text) && zeroes.iter().all(|byte| *byte == 0);
     if !bytes.iter().all(is_text) || !is_padding || (!padding.is_empty() && size > Some(DESCRIPTOR_MAX)) {
         return false;
     }
@@ -254,7 +257,9 @@ mod tests {
     #[test]
     fn a_descriptor_with_the_end_of_a_longer_one_behind_it_is_recognised() {
         let text = "# Disk DescriptorFile\nversion=1\nCID=219132\ncreateType=\"monolithicFlat\"\nRW 1 FLAT \"a\" 0\n";
-        for (rest, is_descriptor) in [("", true), ("\0\0", true), ("\0\n\0\0", true), ("\0\x01\0", false)] {
+        for (rest, is_descriptor) in
+            [("", true), ("\0\0", true), ("\0\n\0\0", true), ("\07\"\n\0", true), ("\0\x01\0", false)]
+        {
             let file = [text, rest].concat();
             assert_eq!(looks_like_descriptor(file.as_bytes(), Some(file.len() as u64)), is_descriptor, "{rest:?}");
         }
