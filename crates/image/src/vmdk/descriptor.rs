@@ -258,7 +258,7 @@ mod tests {
     fn a_descriptor_with_the_end_of_a_longer_one_behind_it_is_recognised() {
         let text = "# Disk DescriptorFile\nversion=1\nCID=219132\ncreateType=\"monolithicFlat\"\nRW 1 FLAT \"a\" 0\n";
         for (rest, is_descriptor) in
-            [("", true), ("\0\0", true), ("\0\n\0\0", true), ("\07\"\n\0", true), ("\0\x01\0", false)]
+            [("", true), ("\0\0", true), ("\0\n\0\0", true), ("\0a\"\n\0", true), ("\0\x01\0", false)]
         {
             let file = [text, rest].concat();
             assert_eq!(looks_like_descriptor(file.as_bytes(), Some(file.len() as u64)), is_descriptor, "{rest:?}");
