@@ -4,13 +4,11 @@
 
 use std::sync::Arc;
 
-use transload_block::{BlockRead, Memory, ZeroMode};
+use transload_block::{Memory, ZeroMode};
 
 use super::layout::{HEADER_BYTES, HEADERS, REGION_TABLES, TABLE_BYTES, checksum};
 use crate::{Access, CheckRequest, OpenRequest, OptionValues, ReferenceGate, Source};
 
-/// How many answers about status are asked for.
-const STATUS_MAX: usize = 4096;
 /// The disk that is checked as a whole; a sparse table of more blocks takes too long for a property.
 const CHECK_MAX: u64 = 1 << 40;
 
@@ -23,7 +21,7 @@ pub fn fuzz_open(bytes: &[u8]) {
     let Ok(layer) = super::layer::open(request(source.clone(), Access::ReadOnly)) else { return };
     let described = described.expect("what can be opened can be described");
     assert_eq!(described.virtual_size, layer.device.size(), "described size");
-    check_device(&*layer.device);
+    crate::properties::device(&*layer.device);
     if layer.device.size() > CHECK_MAX {
         return;
     }
@@ -51,26 +49,6 @@ pub fn fuzz_behind_checksums(bytes: &[u8]) {
 fn request(source: Source, access: Access) -> OpenRequest<'static> {
     static NONE: std::sync::LazyLock<OptionValues> = std::sync::LazyLock::new(OptionValues::default);
     OpenRequest { source, gate: &ReferenceGate::Deny, options: &NONE, access, cache_bytes: 64 << 10 }
-}
-
-fn check_device(device: &dyn BlockRead) {
-    let size = device.size();
-    let mut at = 0;
-    for _ in 0..STATUS_MAX {
-        if at == size {
-            break;
-        }
-        let Ok(extent) = device.block_status(at..size) else { break };
-        assert_eq!(extent.offset, at, "an extent begins where it was asked for");
-        assert!(extent.length > 0 && extent.end() <= size, "an extent is inside");
-        let length = usize::try_from(extent.length.min(64 << 10)).expect("small");
-        let mut buf = vec![0xaa; length];
-        let read = device.read_at(&mut buf, at);
-        if extent.status.reads_zero() && read.is_ok() {
-            assert!(buf.iter().all(|byte| *byte == 0), "{:?} at {at} reads as zeroes", extent.status);
-        }
-        at = extent.end();
-    }
 }
 
 fn write(source: Source) {
