@@ -14,8 +14,6 @@
 mod edit;
 mod layout;
 mod read;
-#[cfg(test)]
-mod tests;
 mod write;
 
 use crate::table::check_ranges;
