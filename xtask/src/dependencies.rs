@@ -14,7 +14,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("transload-image", &["transload-block"]),
     ("transload-filesystem", &["transload-block"]),
     ("transload-convert", &["transload-block", "transload-image"]),
-    ("transload", &["transload-block", "transload-image", "transload-convert", "transload-filesystem"]),
+    ("transload-volume", &["transload-block"]),
+    (
+        "transload",
+        &["transload-block", "transload-image", "transload-convert", "transload-filesystem", "transload-volume"],
+    ),
     ("transload-cli", &["transload"]),
     ("transload-testkit", &["transload-block", "transload-image"]),
     ("xtask", &["transload"]),

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The crates underneath are re-exported whole: [`block`] is the contract of a virtual disk, [`image`] the formats behind
-//! it, [`convert`] the engine that moves the bytes. What stands here is the short way for files.
+//! it, [`convert`] the engine that moves the bytes, [`volume`] the partitions and logical volumes on a disk. What stands here
+//! is the short way for files.
 //!
 //! Everything is synchronous; devices are `Send + Sync` and read by any number of threads at once. Images are hostile
 //! input: an image opened here pulls in no file outside its own folder unless [`image::ReferenceGate`] is told otherwise.
@@ -61,6 +62,7 @@ pub use transload_block as block;
 pub use transload_convert as convert;
 pub use transload_filesystem as filesystem;
 pub use transload_image as image;
+pub use transload_volume as volume;
 
 use block::Result;
 use convert::{Input, Output, Plan, Report, Settings};
