@@ -27,6 +27,7 @@ mod mapped;
 mod ntfs;
 mod path;
 mod probe;
+pub mod tar;
 mod text;
 mod walk;
 
