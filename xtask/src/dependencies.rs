@@ -12,9 +12,13 @@ use crate::process::{cargo, output, root};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("transload-block", &[]),
     ("transload-image", &["transload-block"]),
+    ("transload-filesystem", &["transload-block"]),
     ("transload-convert", &["transload-block", "transload-image"]),
     ("transload-volume", &["transload-block"]),
-    ("transload", &["transload-block", "transload-image", "transload-convert", "transload-volume"]),
+    (
+        "transload",
+        &["transload-block", "transload-image", "transload-convert", "transload-filesystem", "transload-volume"],
+    ),
     ("transload-cli", &["transload"]),
     ("transload-testkit", &["transload-block", "transload-image"]),
     ("xtask", &["transload"]),

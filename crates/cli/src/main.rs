@@ -5,6 +5,7 @@ mod address;
 mod args;
 mod commands;
 mod failure;
+mod files;
 mod help;
 mod input;
 mod interrupt;

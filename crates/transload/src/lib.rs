@@ -60,6 +60,7 @@ use std::path::{Path, PathBuf};
 
 pub use transload_block as block;
 pub use transload_convert as convert;
+pub use transload_filesystem as filesystem;
 pub use transload_image as image;
 pub use transload_volume as volume;
 

@@ -1,18 +1,23 @@
 //! The commands: one file each, and here the table of them and what happens around every one.
 
+mod cat;
 mod check;
 mod compare;
 mod completions;
 mod convert;
 mod create;
 mod digest;
+mod find;
 mod formats;
 mod info;
+mod ls;
 mod man;
 mod map;
 mod measure;
 mod partitions;
 mod resize;
+mod stat;
+mod tar;
 
 use std::process::ExitCode;
 
@@ -50,6 +55,11 @@ enum Command {
     Create(create::Arguments),
     Resize(resize::Arguments),
     Partitions(partitions::Arguments),
+    Ls(ls::Arguments),
+    Cat(cat::Arguments),
+    Stat(stat::Arguments),
+    Find(find::Arguments),
+    Tar(tar::Arguments),
     Formats(formats::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -69,8 +79,11 @@ impl Command {
             Self::Create(arguments) => arguments.json,
             Self::Resize(arguments) => arguments.json,
             Self::Partitions(arguments) => arguments.json,
+            Self::Ls(arguments) => arguments.json,
+            Self::Stat(arguments) => arguments.json,
+            Self::Find(arguments) => arguments.json,
             Self::Formats(arguments) => arguments.json,
-            Self::Completions(_) | Self::Man(_) => false,
+            Self::Cat(_) | Self::Tar(_) | Self::Completions(_) | Self::Man(_) => false,
         }
     }
 
@@ -86,6 +99,11 @@ impl Command {
             Self::Create(arguments) => create::run(arguments),
             Self::Resize(arguments) => resize::run(arguments),
             Self::Partitions(arguments) => partitions::run(arguments),
+            Self::Ls(arguments) => ls::run(arguments),
+            Self::Cat(arguments) => cat::run(arguments),
+            Self::Stat(arguments) => stat::run(arguments),
+            Self::Find(arguments) => find::run(arguments),
+            Self::Tar(arguments) => tar::run(arguments),
             Self::Formats(arguments) => formats::run(arguments),
             Self::Completions(arguments) => completions::run(arguments),
             Self::Man(arguments) => man::run(arguments),
