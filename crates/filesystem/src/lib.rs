@@ -31,7 +31,9 @@ pub mod tar;
 mod text;
 mod walk;
 
-pub use contract::{Entry, FileId, FileKind, FileSystem, FileSystemExt, Info, Metadata, Owner, Stream, Timestamp, Xattr};
+pub use contract::{
+    Entry, FileId, FileKind, FileSystem, FileSystemExt, Info, Metadata, Owner, Stream, Timestamp, Xattr,
+};
 pub use path::{Follow, Resolved};
 pub use probe::{Kind, open, probe};
 pub use walk::{Visit, Walk};

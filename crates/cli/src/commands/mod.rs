@@ -10,6 +10,7 @@ mod digest;
 mod find;
 mod formats;
 mod info;
+mod inspect;
 mod ls;
 mod man;
 mod map;
@@ -55,6 +56,7 @@ enum Command {
     Create(create::Arguments),
     Resize(resize::Arguments),
     Partitions(partitions::Arguments),
+    Inspect(inspect::Arguments),
     Ls(ls::Arguments),
     Cat(cat::Arguments),
     Stat(stat::Arguments),
@@ -79,6 +81,7 @@ impl Command {
             Self::Create(arguments) => arguments.json,
             Self::Resize(arguments) => arguments.json,
             Self::Partitions(arguments) => arguments.json,
+            Self::Inspect(arguments) => arguments.json,
             Self::Ls(arguments) => arguments.json,
             Self::Stat(arguments) => arguments.json,
             Self::Find(arguments) => arguments.json,
@@ -99,6 +102,7 @@ impl Command {
             Self::Create(arguments) => create::run(arguments),
             Self::Resize(arguments) => resize::run(arguments),
             Self::Partitions(arguments) => partitions::run(arguments),
+            Self::Inspect(arguments) => inspect::run(arguments),
             Self::Ls(arguments) => ls::run(arguments),
             Self::Cat(arguments) => cat::run(arguments),
             Self::Stat(arguments) => stat::run(arguments),

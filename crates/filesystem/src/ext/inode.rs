@@ -61,7 +61,8 @@ impl Inode {
 
     pub(super) fn metadata(&self, block_size: u32) -> Result<Metadata> {
         let fields = Fields::new(&self.raw, "ext inode");
-        let half = |low, high| -> Result<u32> { Ok(u32::from(fields.le16(low)?) | u32::from(fields.le16(high)?) << 16) };
+        let half =
+            |low, high| -> Result<u32> { Ok(u32::from(fields.le16(low)?) | u32::from(fields.le16(high)?) << 16) };
         let is_device = matches!(self.kind, FileKind::BlockDevice | FileKind::CharDevice);
         let unit = if self.has(flag::HUGE_FILE) { u64::from(block_size) } else { 512 };
         Ok(Metadata {
@@ -114,10 +115,11 @@ impl Ext {
         if number == 0 || number > superblock.inodes {
             return Err(corrupt(format!("ext: inode {}, there are 1 to {}", id.0, superblock.inodes)));
         }
-        let (group, index) =
-            ((number - 1) / superblock.inodes_per_group, (number - 1) % superblock.inodes_per_group);
+        let (group, index) = ((number - 1) / superblock.inodes_per_group, (number - 1) % superblock.inodes_per_group);
         let table = self.inode_table(group)?;
-        let offset = table.saturating_mul(superblock.block_size.into()).saturating_add(u64::from(index) * u64::from(superblock.inode_size));
+        let offset = table
+            .saturating_mul(superblock.block_size.into())
+            .saturating_add(u64::from(index) * u64::from(superblock.inode_size));
         let raw = self.cache.read_vec(offset, superblock.inode_size.into())?;
         parse(raw, number, superblock).map_err(|error| error.context(format_args!("inode {number}")))
     }

@@ -19,9 +19,9 @@ use crate::fields::{corrupt, invalid};
 use crate::mapped::MappedFile;
 use crate::probe::Kind;
 pub(crate) use dir::{days, moment};
-use volume::{Volume, Width};
 pub(crate) use name::same as same_name;
 pub(crate) use volume::looks_like;
+use volume::{Volume, Width};
 
 const ROOT: FileId = FileId(0);
 

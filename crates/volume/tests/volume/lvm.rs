@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use transload_block::{
-    BlockLimits, BlockRead, BlockReadExt, BlockStatus, BlockWrite, Capabilities, ErrorKind, Extent, Memory, Result, check_extent, check_range,
+    BlockLimits, BlockRead, BlockReadExt, BlockStatus, BlockWrite, Capabilities, ErrorKind, Extent, Memory, Result,
+    check_extent, check_range,
 };
 use transload_testkit::{conformance, witness};
 use transload_volume::lvm::{Groups, Striped};
@@ -152,8 +153,11 @@ fn striped_devices_keep_the_contract() {
         }
         conformance::read(&device, &Memory::from(wanted)).assert();
     }
-    let (one, other): (Arc<dyn BlockRead>, Arc<dyn BlockRead>) = (Arc::new(Memory::new(1024)), Arc::new(Memory::new(2048)));
-    for (parts, stripe) in [(vec![], 512), (vec![Arc::clone(&one)], 500), (vec![Arc::clone(&one)], 0), (vec![one, other], 512)] {
+    let (one, other): (Arc<dyn BlockRead>, Arc<dyn BlockRead>) =
+        (Arc::new(Memory::new(1024)), Arc::new(Memory::new(2048)));
+    for (parts, stripe) in
+        [(vec![], 512), (vec![Arc::clone(&one)], 500), (vec![Arc::clone(&one)], 0), (vec![one, other], 512)]
+    {
         assert_eq!(Striped::new(parts, stripe).unwrap_err().kind(), ErrorKind::InvalidInput);
     }
 }
