@@ -72,6 +72,11 @@ impl Runs {
         self.runs.iter().map(|run| (run.place, run.length))
     }
 
+    /// All runs in the order of the file: start, length, and place on the device, which those of zeroes have not.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (u64, u64, Option<u64>)> + '_ {
+        self.runs.iter().map(|run| (run.start, run.length, Some(run.place).filter(|place| *place != ZEROES)))
+    }
+
     /// The byte behind the last run.
     pub(crate) fn end(&self) -> u64 {
         self.runs.last().map_or(0, |run| run.start + run.length)

@@ -145,11 +145,7 @@ impl Header {
             records.time("mtime", modified);
         }
         // Where there is room in the records' block anyway, the other times cost nothing.
-        for (key, time) in [
-            ("atime", metadata.accessed),
-            ("ctime", metadata.changed),
-            ("LIBARCHIVE.creationtime", metadata.created),
-        ] {
+        for (key, time) in [("atime", metadata.accessed), ("ctime", metadata.changed)] {
             if let Some(time) = time.filter(|time| *time != Timestamp::default()) {
                 records.time(key, time);
             }
