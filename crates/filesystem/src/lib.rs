@@ -20,9 +20,11 @@
 
 mod cache;
 mod contract;
+mod copy;
 mod ext;
 mod fat;
 mod fields;
+mod host;
 mod make;
 mod mapped;
 mod ntfs;
@@ -34,6 +36,8 @@ mod walk;
 mod write;
 
 pub use contract::{Entry, FileId, FileKind, FileSystem, FileSystemExt, Info, Metadata, Owner, Stream, Timestamp, Xattr};
+pub use copy::{CopySettings, Copier, Existing};
+pub use host::Host;
 pub use make::{ExtVersion, FatBits, MakeKind, MakeSettings, make};
 pub use path::{Follow, Resolved};
 pub use probe::{Kind, open, open_writable, probe};

@@ -28,6 +28,8 @@ pub enum Kind {
     Iso,
     /// squashfs.
     Squashfs,
+    /// The files of the host, which no device holds.
+    Host,
 }
 
 impl Kind {
@@ -43,6 +45,7 @@ impl Kind {
             Self::Btrfs => "btrfs",
             Self::Iso => "iso9660",
             Self::Squashfs => "squashfs",
+            Self::Host => "host",
         }
     }
 }

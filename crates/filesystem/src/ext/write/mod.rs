@@ -23,7 +23,7 @@ use super::inode::{Inode, flag};
 use super::superblock::{Superblock, incompat};
 use super::{Ext, LONGEST_LINK};
 use crate::cache::Cache;
-use crate::contract::{FileId, FileKind, FileSystem, Timestamp};
+use crate::contract::{FileId, FileKind, Timestamp};
 use crate::fields::{invalid, unsupported};
 use crate::write::{Attributes, FileSystemWrite, Keeps};
 use group::Group;
