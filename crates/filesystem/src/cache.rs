@@ -6,9 +6,10 @@
 //! Where the filesystem is written, changes stay in the pages until they are evicted or [`flush`](Cache::flush)ed; what is
 //! written past the pages ([`write_through`](Cache::write_through)) changes the pages too, so that none holds old bytes.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use transload_block::{BlockRead, BlockReadExt, BlockWrite, Error, ErrorKind, Result, check_range};
+use transload_block::{BlockRead, BlockReadExt, BlockWrite, Error, ErrorKind, Result, ZeroMode, check_range};
 
 /// Bytes of a page: a few blocks of any filesystem, and little to read in vain.
 const PAGE: u64 = 32 << 10;
@@ -95,6 +96,25 @@ impl Cache {
         Ok(())
     }
 
+    /// Makes a range read as zeroes, on the device at once and in the pages.
+    pub(crate) fn zero(&self, range: Range<u64>) -> Result<()> {
+        self.check(range.start, range.end.saturating_sub(range.start))?;
+        self.writer()?.write_zeroes_at(range.clone(), ZeroMode::Unmap)?;
+        for set in &self.sets {
+            let mut set = set.lock().unwrap_or_else(PoisonError::into_inner);
+            for page in set.iter_mut() {
+                let start = page.number * PAGE;
+                let end = start + page.bytes.len() as u64;
+                let (from, to) = (range.start.max(start), range.end.min(end));
+                if from < to {
+                    let index = |at: u64| usize::try_from(at - start).unwrap_or(usize::MAX);
+                    page.bytes[index(from)..index(to)].fill(0);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Writes what was changed, in the order of the device, and has the device keep it.
     pub(crate) fn flush(&self) -> Result<()> {
         let writer = self.writer()?;
@@ -122,8 +142,7 @@ impl Cache {
     fn check(&self, offset: u64, length: u64) -> Result<()> {
         let size = self.device.size();
         check_range(offset, length, size).map(drop).map_err(|_| {
-            let text =
-                format!("a structure at offset {offset} of {length} bytes stands behind the device's {size} bytes");
+            let text = format!("a structure at offset {offset} of {length} bytes stands behind the device's {size} bytes");
             Error::new(ErrorKind::Corrupt, text)
         })
     }
@@ -134,7 +153,12 @@ impl Cache {
     }
 
     /// Calls `step` with the pages of `length` bytes at `offset`: how many bytes are done, and where in the page they go on.
-    fn pieces(&self, length: usize, offset: u64, mut step: impl FnMut(usize, usize, &mut Page) -> usize) -> Result<()> {
+    fn pieces(
+        &self,
+        length: usize,
+        offset: u64,
+        mut step: impl FnMut(usize, usize, &mut Page) -> usize,
+    ) -> Result<()> {
         let mut done = 0;
         while done < length {
             let at = offset + done as u64;

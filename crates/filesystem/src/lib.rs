@@ -20,9 +20,12 @@
 
 mod cache;
 mod contract;
+mod copy;
 mod ext;
 mod fat;
 mod fields;
+mod host;
+mod make;
 mod mapped;
 mod ntfs;
 mod path;
@@ -30,10 +33,13 @@ mod probe;
 pub mod tar;
 mod text;
 mod walk;
+mod write;
 
-pub use contract::{
-    Entry, FileId, FileKind, FileSystem, FileSystemExt, Info, Metadata, Owner, Stream, Timestamp, Xattr,
-};
+pub use contract::{Entry, FileId, FileKind, FileSystem, FileSystemExt, Info, Metadata, Owner, Stream, Timestamp, Xattr};
+pub use copy::{CopySettings, Copier, Existing};
+pub use host::Host;
+pub use make::{ExtVersion, FatBits, MakeKind, MakeSettings, make};
 pub use path::{Follow, Resolved};
-pub use probe::{Kind, open, probe};
+pub use probe::{Kind, open, open_writable, probe};
 pub use walk::{Visit, Walk};
+pub use write::{Attributes, FileSystemWrite, Keeps};

@@ -39,16 +39,12 @@ impl Runs {
         }
         let end = start.checked_add(length);
         if end.is_none() || (place != ZEROES && place.checked_add(length).is_none()) {
-            return Err(corrupt(format!(
-                "a run of {length} bytes at {start} of a file, {place} of the device, overflows"
-            )));
+            return Err(corrupt(format!("a run of {length} bytes at {start} of a file, {place} of the device, overflows")));
         }
         if let Some(last) = self.runs.last_mut() {
             let last_end = last.start + last.length;
             if start < last_end {
-                return Err(corrupt(format!(
-                    "runs of a file overlap: one ends at {last_end}, the next starts at {start}"
-                )));
+                return Err(corrupt(format!("runs of a file overlap: one ends at {last_end}, the next starts at {start}")));
             }
             let adjoins = match place {
                 ZEROES => last.place == ZEROES,
@@ -74,6 +70,11 @@ impl Runs {
     /// Where the runs stand on the device, and how long they are, in the order of the file. For files without zeroes.
     pub(crate) fn places(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.runs.iter().map(|run| (run.place, run.length))
+    }
+
+    /// All runs in the order of the file: start, length, and place on the device, which those of zeroes have not.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (u64, u64, Option<u64>)> + '_ {
+        self.runs.iter().map(|run| (run.start, run.length, Some(run.place).filter(|place| *place != ZEROES)))
     }
 
     /// The byte behind the last run.

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use transload_block::{BlockRead, BlockReadExt, Error, ErrorKind, Result};
+use transload_block::{BlockRead, BlockReadExt, BlockWrite, Error, ErrorKind, Result};
 
-use crate::contract::FileSystem;
+use crate::contract::{FileSystem, Timestamp};
+use crate::write::FileSystemWrite;
 use crate::{ext, fat, ntfs};
 
 /// The filesystems that are known.
@@ -27,6 +28,8 @@ pub enum Kind {
     Iso,
     /// squashfs.
     Squashfs,
+    /// The files of the host, which no device holds.
+    Host,
 }
 
 impl Kind {
@@ -42,6 +45,7 @@ impl Kind {
             Self::Btrfs => "btrfs",
             Self::Iso => "iso9660",
             Self::Squashfs => "squashfs",
+            Self::Host => "host",
         }
     }
 }
@@ -94,6 +98,19 @@ pub fn open(device: Arc<dyn BlockRead>) -> Result<Arc<dyn FileSystem>> {
         Some(Kind::Fat) => fat::open(device),
         Some(Kind::Ntfs) => ntfs::open(device),
         Some(kind) => Err(Error::new(ErrorKind::Unsupported, format!("{} is not handled", kind.name()))),
+        None => Err(Error::new(ErrorKind::NotThisFormat, "no filesystem that is known")),
+    }
+}
+
+/// Opens the filesystem that `device` holds, for reading and writing. Files that bring no time of their own get `now`.
+///
+/// # Errors
+/// As [`open`]; `Unsupported` for a filesystem that is not written here, or that has to be checked first.
+pub fn open_writable(device: Arc<dyn BlockWrite>, now: Timestamp) -> Result<Arc<dyn FileSystemWrite>> {
+    match probe(&*device)? {
+        Some(Kind::Ext) => ext::open_writable(device, now),
+        Some(Kind::Fat) => fat::open_writable(device, now),
+        Some(kind) => Err(Error::new(ErrorKind::Unsupported, format!("writing to {}", kind.name()))),
         None => Err(Error::new(ErrorKind::NotThisFormat, "no filesystem that is known")),
     }
 }

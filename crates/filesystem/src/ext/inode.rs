@@ -27,10 +27,23 @@ pub(super) struct Inode {
     /// The block that holds more extended attributes; 0 for none.
     pub(super) attribute_block: u64,
     pub(super) raw: Vec<u8>,
-    sectors: u64,
+    pub(super) sectors: u64,
 }
 
 impl Inode {
+    /// An inode that is about to be written for the first time.
+    pub(super) fn from_raw(raw: Vec<u8>, number: u32, kind: FileKind) -> Self {
+        Self { number, kind, size: 0, flags: 0, attribute_block: 0, sectors: 0, raw }
+    }
+
+    /// Names the block of extended attributes; 0 for none.
+    pub(super) fn set_attribute_block(&mut self, block: u64) {
+        self.attribute_block = block;
+        let bytes = block.to_le_bytes();
+        self.raw[0x68..0x6C].copy_from_slice(&bytes[..4]);
+        self.raw[0x76..0x78].copy_from_slice(&bytes[4..6]);
+    }
+
     /// The sixty bytes that map the file's blocks, or hold its bytes.
     pub(super) fn block_area(&self) -> &[u8] {
         &self.raw[0x28..0x28 + 60]
@@ -61,8 +74,7 @@ impl Inode {
 
     pub(super) fn metadata(&self, block_size: u32) -> Result<Metadata> {
         let fields = Fields::new(&self.raw, "ext inode");
-        let half =
-            |low, high| -> Result<u32> { Ok(u32::from(fields.le16(low)?) | u32::from(fields.le16(high)?) << 16) };
+        let half = |low, high| -> Result<u32> { Ok(u32::from(fields.le16(low)?) | u32::from(fields.le16(high)?) << 16) };
         let is_device = matches!(self.kind, FileKind::BlockDevice | FileKind::CharDevice);
         let unit = if self.has(flag::HUGE_FILE) { u64::from(block_size) } else { 512 };
         Ok(Metadata {
@@ -81,7 +93,7 @@ impl Inode {
     }
 
     /// Whether the inode says that it uses its bytes up to `end`.
-    fn has_room(&self, end: usize) -> bool {
+    pub(super) fn has_room(&self, end: usize) -> bool {
         let extra = self.raw.get(OLD_SIZE..OLD_SIZE + 2).map_or(0, |bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
         self.raw.len() >= end && usize::from(extra) >= end - OLD_SIZE
     }
@@ -111,17 +123,19 @@ impl Ext {
     /// Reads the inode of this number.
     pub(super) fn inode(&self, id: FileId) -> Result<Inode> {
         let number = u32::try_from(id.0).unwrap_or(0);
+        let raw = self.cache.read_vec(self.inode_offset(number)?, self.superblock.inode_size.into())?;
+        parse(raw, number, &self.superblock).map_err(|error| error.context(format_args!("inode {number}")))
+    }
+
+    /// Where an inode stands on the device.
+    pub(super) fn inode_offset(&self, number: u32) -> Result<u64> {
         let superblock = &self.superblock;
         if number == 0 || number > superblock.inodes {
-            return Err(corrupt(format!("ext: inode {}, there are 1 to {}", id.0, superblock.inodes)));
+            return Err(corrupt(format!("ext: inode {number}, there are 1 to {}", superblock.inodes)));
         }
         let (group, index) = ((number - 1) / superblock.inodes_per_group, (number - 1) % superblock.inodes_per_group);
-        let table = self.inode_table(group)?;
-        let offset = table
-            .saturating_mul(superblock.block_size.into())
-            .saturating_add(u64::from(index) * u64::from(superblock.inode_size));
-        let raw = self.cache.read_vec(offset, superblock.inode_size.into())?;
-        parse(raw, number, superblock).map_err(|error| error.context(format_args!("inode {number}")))
+        let table = self.inode_table(group)?.saturating_mul(superblock.block_size.into());
+        Ok(table.saturating_add(u64::from(index) * u64::from(superblock.inode_size)))
     }
 
     /// The block in which the inode table of a group begins.
@@ -168,11 +182,15 @@ fn parse(raw: Vec<u8>, number: u32, superblock: &Superblock) -> Result<Inode> {
     Ok(inode)
 }
 
-/// Compares the checksum with the bytes, in which the checksum itself counts as zero.
-fn verify(inode: &Inode, seed: u32) -> Result<()> {
+/// Whether there is room for the upper half of the checksum.
+pub(super) fn has_high_checksum(inode: &Inode) -> Result<bool> {
     let fields = Fields::new(&inode.raw, "ext inode");
-    let extra = if inode.raw.len() > OLD_SIZE { fields.le16(0x80)? } else { 0 };
-    let has_high = extra >= 4;
+    Ok(inode.raw.len() > OLD_SIZE && fields.le16(0x80)? >= 4)
+}
+
+/// The checksum of the bytes, in which the checksum itself counts as zero; its lower half where that is all there is room for.
+pub(super) fn checksum_of(inode: &Inode, seed: u32) -> Result<u32> {
+    let has_high = has_high_checksum(inode)?;
     let mut computed = checksum::crc(inode.checksum_seed(seed), &inode.raw[..0x7C]);
     computed = checksum::crc(computed, &[0, 0]);
     computed = checksum::crc(computed, &inode.raw[0x7E..OLD_SIZE]);
@@ -186,9 +204,13 @@ fn verify(inode: &Inode, seed: u32) -> Result<()> {
         };
         computed = checksum::crc(computed, &inode.raw[rest..]);
     }
-    let high = if has_high { u32::from(fields.le16(0x82)?) << 16 } else { 0 };
-    let stored = high | u32::from(fields.le16(0x7C)?);
-    let expected = if has_high { computed } else { computed & 0xFFFF };
+    Ok(if has_high { computed } else { computed & 0xFFFF })
+}
+
+fn verify(inode: &Inode, seed: u32) -> Result<()> {
+    let fields = Fields::new(&inode.raw, "ext inode");
+    let high = if has_high_checksum(inode)? { u32::from(fields.le16(0x82)?) << 16 } else { 0 };
+    let (stored, expected) = (high | u32::from(fields.le16(0x7C)?), checksum_of(inode, seed)?);
     if stored == expected {
         return Ok(());
     }

@@ -13,11 +13,13 @@ mod inline;
 mod inode;
 mod journal;
 mod map;
+mod mkfs;
 mod superblock;
+mod write;
 mod xattr;
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use transload_block::{BlockRead, BlockReadExt, Memory, Result};
 
@@ -26,6 +28,8 @@ use crate::contract::{Entry, FileId, FileKind, FileSystem, Info, Metadata, Strea
 use crate::fields::{in_memory, invalid, unsupported};
 use crate::probe::Kind;
 use superblock::{Superblock, incompat};
+pub(crate) use mkfs::make;
+pub(crate) use write::open as open_writable;
 
 const ROOT: FileId = FileId(2);
 /// The longest target of a symbolic link is a block of the largest size.
@@ -37,6 +41,8 @@ pub(crate) struct Ext {
     cache: Cache,
     superblock: Superblock,
     info: Info,
+    /// What a writer holds in memory; nothing where the filesystem is open for reading.
+    state: Option<Mutex<write::State>>,
 }
 
 /// Opens the filesystem on `device`.
@@ -66,7 +72,11 @@ impl Ext {
         Ok(Self::over(device, superblock, vec![note]))
     }
 
-    fn over(device: Arc<dyn BlockRead>, superblock: Superblock, mut notes: Vec<String>) -> Self {
+    fn over(device: Arc<dyn BlockRead>, superblock: Superblock, notes: Vec<String>) -> Self {
+        Self::with_cache(Cache::new(device), superblock, notes)
+    }
+
+    fn with_cache(cache: Cache, superblock: Superblock, mut notes: Vec<String>) -> Self {
         if !superblock.clean {
             notes.push("it is marked as not clean: e2fsck would look at it".to_owned());
         }
@@ -79,7 +89,7 @@ impl Ext {
             size: superblock.blocks.saturating_mul(superblock.block_size.into()),
             notes,
         };
-        Self { cache: Cache::new(device), superblock, info }
+        Self { cache, superblock, info, state: None }
     }
 }
 

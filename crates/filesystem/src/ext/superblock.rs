@@ -67,6 +67,8 @@ pub(super) struct Superblock {
     blocks_per_group: u32,
     descriptor_size: u16,
     first_meta_group: u32,
+    /// Blocks behind the descriptors that are kept for more of them.
+    reserved_descriptors: u16,
     compat: u32,
 }
 
@@ -115,6 +117,7 @@ impl Superblock {
             blocks_per_group: fields.le32(0x20)?,
             descriptor_size: if wide { fields.le16(0xFE)? } else { 32 },
             first_meta_group: fields.le32(0x104)?,
+            reserved_descriptors: fields.le16(0xCE)?,
         };
         this.check(&fields)?;
         Ok(this)
@@ -122,8 +125,7 @@ impl Superblock {
 
     fn check(&self, fields: &Fields<'_>) -> Result<()> {
         let bits = self.block_size * 8;
-        let wrong =
-            |what: &str, value: u64, rule: String| Err(fields.corrupt(format!("{what} is {value}, must be {rule}")));
+        let wrong = |what: &str, value: u64, rule: String| Err(fields.corrupt(format!("{what} is {value}, must be {rule}")));
         if !self.inode_size.is_power_of_two() || self.inode_size < 128 || u32::from(self.inode_size) > self.block_size {
             let rule = format!("a power of two from 128 to {}", self.block_size);
             return wrong("the inode size", self.inode_size.into(), rule);
@@ -136,11 +138,7 @@ impl Superblock {
         }
         let size = self.descriptor_size;
         if !size.is_power_of_two() || size < 32 || u32::from(size) > self.block_size {
-            return wrong(
-                "the group descriptor size",
-                size.into(),
-                format!("a power of two up to {}", self.block_size),
-            );
+            return wrong("the group descriptor size", size.into(), format!("a power of two up to {}", self.block_size));
         }
         if u64::from(self.first_data_block) >= self.blocks {
             return wrong("the first data block", self.first_data_block.into(), format!("below {}", self.blocks));
@@ -184,6 +182,34 @@ impl Superblock {
         block.saturating_mul(block_size) + u64::from(within) * u64::from(self.descriptor_size)
     }
 
+    /// The first block of the first group, and how many blocks a group has.
+    pub(super) const fn group_geometry(&self) -> (u32, u32) {
+        (self.first_data_block, self.blocks_per_group)
+    }
+
+    /// Whether group descriptors have the older, shorter checksums.
+    pub(super) const fn has_old_group_checksums(&self) -> bool {
+        const RO_GDT_CSUM: u32 = 0x10;
+        self.ro_compat & RO_GDT_CSUM != 0 && self.checksum_seed.is_none()
+    }
+
+    /// Blocks at the start of a group that hold copies of the superblock and the descriptors.
+    pub(super) fn blocks_before_tables(&self, group: u32) -> u64 {
+        let per_block = u64::from(self.block_size / u32::from(self.descriptor_size));
+        let groups = (self.blocks - u64::from(self.first_data_block)).div_ceil(self.blocks_per_group.into());
+        if self.has(incompat::META_BG) {
+            let meta = u64::from(group) / per_block;
+            let within = u64::from(group) % per_block;
+            if meta >= u64::from(self.first_meta_group) {
+                let holds = matches!(within, 0 | 1) || within == per_block - 1;
+                return u64::from(self.has_backup(group)) + u64::from(holds);
+            }
+            let blocks = if self.has_backup(group) { u64::from(self.first_meta_group) } else { 0 };
+            return u64::from(self.has_backup(group)) + blocks;
+        }
+        if self.has_backup(group) { 1 + groups.div_ceil(per_block) + u64::from(self.reserved_descriptors) } else { 0 }
+    }
+
     pub(super) fn has_wide_descriptors(&self) -> bool {
         self.has(incompat::WIDE) && self.descriptor_size >= 64
     }
@@ -223,9 +249,7 @@ fn checksum_seed(fields: &Fields<'_>, bytes: &[u8], incompat: u32, ro_compat: u3
     }
     let (stored, computed) = (fields.le32(0x3FC)?, checksum::crc(!0, fields.bytes(0, 0x3FC)?));
     if stored != computed {
-        return Err(corrupt(format!(
-            "ext superblock: its checksum is {stored:#010x}, its bytes have {computed:#010x}"
-        )));
+        return Err(corrupt(format!("ext superblock: its checksum is {stored:#010x}, its bytes have {computed:#010x}")));
     }
     debug_assert_eq!(bytes.len(), LENGTH);
     if incompat & incompat::CSUM_SEED != 0 {

@@ -97,10 +97,10 @@ impl Fat {
     pub(super) fn slots(&self, dir: FileId, each: &mut dyn FnMut(Slot) -> ControlFlow<()>) -> Result<()> {
         let (mut long, mut long_entries, mut index) = (LongName::default(), 0, 0_usize);
         for (place, length) in self.folder_pieces(dir)? {
-            let mut at = place;
-            while at + ENTRY as u64 <= place + length {
-                let mut raw = [0; ENTRY];
-                self.cache.read(&mut raw, at)?;
+            let bytes = self.cache.read_vec(place, usize::try_from(length).unwrap_or(0))?;
+            let (entries, _) = bytes.as_chunks::<ENTRY>();
+            for (number, raw) in (0_u64..).zip(entries) {
+                let at = place + number * ENTRY as u64;
                 let (first, kind) = (raw[0], raw[11]);
                 index += 1;
                 if first == 0 {
@@ -112,21 +112,20 @@ impl Fat {
                         long_entries = 0;
                     }
                     long_entries += 1;
-                    long.push(&raw);
+                    long.push(raw);
                 } else {
                     let found = long.take(&raw[..11]);
                     let extra = if found.is_some() { long_entries } else { 0 };
                     long_entries = 0;
-                    if !deleted && kind & attribute::VOLUME == 0 && !is_dots(&raw) {
-                        let name = found.unwrap_or_else(|| name::short_name(&raw));
+                    if !deleted && kind & attribute::VOLUME == 0 && !is_dots(raw) {
+                        let name = found.unwrap_or_else(|| name::short_name(raw));
                         check_name(&name, at)?;
-                        let slot = Slot { name, raw, at, entries: extra + 1, first: index - 1 - extra };
+                        let slot = Slot { name, raw: *raw, at, entries: extra + 1, first: index - 1 - extra };
                         if each(slot).is_break() {
                             return Ok(());
                         }
                     }
                 }
-                at += ENTRY as u64;
             }
         }
         Ok(())

@@ -4,9 +4,11 @@
 //! on the device.
 
 mod dir;
+mod mkfs;
 mod name;
 mod table;
 mod volume;
+mod write;
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
@@ -14,14 +16,15 @@ use std::sync::{Arc, Mutex};
 use transload_block::{BlockRead, Memory, Result};
 
 use crate::cache::Cache;
-use crate::contract::{Entry, FileId, FileKind, FileSystem, Info, Metadata, Owner, Stream, Xattr};
+use crate::contract::{Entry, FileId, FileKind, FileSystem, Info, Metadata, Owner, Stream, Timestamp, Xattr};
 use crate::fields::{corrupt, invalid};
 use crate::mapped::MappedFile;
 use crate::probe::Kind;
-pub(crate) use dir::{days, moment};
+pub(crate) use mkfs::make;
+use volume::{Volume, Width};
 pub(crate) use name::same as same_name;
 pub(crate) use volume::looks_like;
-use volume::{Volume, Width};
+pub(crate) use write::open as open_writable;
 
 const ROOT: FileId = FileId(0);
 
@@ -31,8 +34,18 @@ pub(crate) struct Fat {
     cache: Cache,
     volume: Volume,
     info: Info,
-    /// Where the search for a free cluster goes on.
-    next_free: Mutex<u32>,
+    counts: Mutex<Counts>,
+    /// The time that new files get where nothing else is said.
+    now: Timestamp,
+}
+
+/// What a writer keeps of the free clusters.
+#[derive(Clone, Copy, Debug)]
+struct Counts {
+    /// Where the search for one goes on.
+    next: u32,
+    /// How many there are, where the volume says it.
+    free: Option<u32>,
 }
 
 /// Opens the filesystem on `device`.
@@ -52,7 +65,7 @@ impl Fat {
             size: volume.size,
             notes: Vec::new(),
         };
-        let mut this = Self { cache, volume, info, next_free: Mutex::new(2) };
+        let mut this = Self { cache, volume, info, counts: Mutex::new(Counts { next: 2, free: None }), now: Timestamp::default() };
         if let Some(label) = this.root_label()? {
             this.info.label = label;
         }

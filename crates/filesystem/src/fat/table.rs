@@ -87,10 +87,10 @@ impl Fat {
     /// Takes a free cluster, marks it as the end of a chain, and puts it behind `before`.
     pub(super) fn allocate(&self, before: Option<u32>) -> Result<u32> {
         let volume = &self.volume;
-        let mut hint = self.next_free.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut counts = self.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let last = volume.clusters + 1;
         for step in 0..volume.clusters {
-            let cluster = 2 + (hint.saturating_sub(2).saturating_add(step)) % volume.clusters;
+            let cluster = 2 + (counts.next.saturating_sub(2).saturating_add(step)) % volume.clusters;
             if self.table_entry(cluster)? != 0 {
                 continue;
             }
@@ -98,7 +98,8 @@ impl Fat {
             if let Some(before) = before {
                 self.set_table_entry(before, cluster)?;
             }
-            *hint = if cluster == last { 2 } else { cluster + 1 };
+            counts.next = if cluster == last { 2 } else { cluster + 1 };
+            counts.free = counts.free.map(|free| free.saturating_sub(1));
             return Ok(cluster);
         }
         let text = format!("FAT: all {} clusters of {} bytes are in use", volume.clusters, volume.cluster_size);
@@ -113,8 +114,9 @@ impl Fat {
             volume.cluster_offset(cluster)?;
             let next = self.table_entry(cluster)?;
             self.set_table_entry(cluster, 0)?;
-            let mut hint = self.next_free.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            *hint = (*hint).min(cluster);
+            let mut counts = self.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            counts.next = counts.next.min(cluster);
+            counts.free = counts.free.map(|free| free.saturating_add(1));
             if volume.width.is_end(next) || next == 0 {
                 return Ok(());
             }

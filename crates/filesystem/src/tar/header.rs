@@ -126,11 +126,9 @@ impl Header {
             records.push(b"linkpath", &self.link);
         }
         let owner = metadata.owner;
-        for (key, value, most) in [
-            ("size", self.size, 0o777_7777_7777),
-            ("uid", owner.uid.into(), 0o777_7777),
-            ("gid", owner.gid.into(), 0o777_7777),
-        ] {
+        for (key, value, most) in
+            [("size", self.size, 0o777_7777_7777), ("uid", owner.uid.into(), 0o777_7777), ("gid", owner.gid.into(), 0o777_7777)]
+        {
             if value > most {
                 records.number(key, value);
             }
@@ -147,9 +145,7 @@ impl Header {
             records.time("mtime", modified);
         }
         // Where there is room in the records' block anyway, the other times cost nothing.
-        for (key, time) in
-            [("atime", metadata.accessed), ("ctime", metadata.changed), ("LIBARCHIVE.creationtime", metadata.created)]
-        {
+        for (key, time) in [("atime", metadata.accessed), ("ctime", metadata.changed)] {
             if let Some(time) = time.filter(|time| *time != Timestamp::default()) {
                 records.time(key, time);
             }

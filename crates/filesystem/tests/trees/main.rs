@@ -6,3 +6,4 @@ mod fat;
 mod mount;
 mod ntfs;
 mod tree;
+mod written;
