@@ -12,3 +12,4 @@ mod failures;
 mod faults;
 mod interrupts;
 mod run;
+mod volumes;
