@@ -12,6 +12,7 @@ use crate::process::{cargo, output, root};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("transload-block", &[]),
     ("transload-image", &["transload-block"]),
+    ("transload-nbd", &["transload-block"]),
     ("transload-convert", &["transload-block", "transload-image"]),
     ("transload", &["transload-block", "transload-image", "transload-convert"]),
     ("transload-cli", &["transload"]),
