@@ -14,7 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("transload-image", &["transload-block"]),
     ("transload-nbd", &["transload-block"]),
     ("transload-convert", &["transload-block", "transload-image"]),
-    ("transload", &["transload-block", "transload-image", "transload-convert"]),
+    ("transload", &["transload-block", "transload-image", "transload-convert", "transload-nbd"]),
     ("transload-cli", &["transload"]),
     ("transload-testkit", &["transload-block", "transload-image"]),
     ("xtask", &["transload"]),

@@ -29,7 +29,7 @@ mod transport;
 
 pub use address::{DEFAULT_PORT, NbdAddress, Place};
 pub use client::{ConnectSettings, NbdDisk};
-pub use server::{Export, Listener, Server, ServerLimits, Stop};
+pub use server::{Event, Export, Listener, Server, ServerLimits, Stop};
 
 /// Entry points for fuzzing and for the tests that share its properties.
 #[doc(hidden)]
