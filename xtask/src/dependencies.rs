@@ -12,8 +12,9 @@ use crate::process::{cargo, output, root};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("transload-block", &[]),
     ("transload-image", &["transload-block"]),
+    ("transload-nbd", &["transload-block"]),
     ("transload-convert", &["transload-block", "transload-image"]),
-    ("transload", &["transload-block", "transload-image", "transload-convert"]),
+    ("transload", &["transload-block", "transload-image", "transload-convert", "transload-nbd"]),
     ("transload-cli", &["transload"]),
     ("transload-testkit", &["transload-block", "transload-image"]),
     ("xtask", &["transload"]),

@@ -20,6 +20,9 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "vmdkinfo", package: "libvmdk-utils" },
     Tool { program: "qcowinfo", package: "libqcow-utils" },
     Tool { program: "vhdiinfo", package: "libvhdi-utils" },
+    Tool { program: "qemu-nbd", package: "qemu-utils" },
+    Tool { program: "nbdinfo", package: "libnbd-bin" },
+    Tool { program: "nbdkit", package: "nbdkit" },
     Tool { program: "zstd", package: "zstd" },
     Tool { program: "python3", package: "python3" },
 ];

@@ -13,6 +13,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("vmdkinfo", "libvmdk-utils"),
     ("qcowinfo", "libqcow-utils"),
     ("vhdiinfo", "libvhdi-utils"),
+    ("nbdinfo", "libnbd-bin"),
+    ("nbdcopy", "libnbd-bin"),
 ];
 
 /// Runs `program` and returns what it said and its exit code, whatever that is.
