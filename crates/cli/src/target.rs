@@ -28,11 +28,9 @@ pub(crate) fn is_block_device(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_block_device())
 }
 
-/// Says on standard error that a block device is written in place, where `path` is one.
+/// Says on standard error that the block device at `path` is written in place.
 pub(crate) fn announce_device(path: &Path) {
-    if is_block_device(path) {
-        eprintln!("transload: {}: block device, written in place", path.display());
-    }
+    eprintln!("transload: {}: block device, written in place", path.display());
 }
 
 /// Standard output as the place for an image.

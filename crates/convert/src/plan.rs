@@ -122,9 +122,15 @@ impl Plan {
             Input::Stream { format, stream } => (format.name, stream.size()),
         };
         let streamed = matches!(input, Input::Stream { .. });
-        let grows = format.name == "raw" && shape == Shape::Random && destination == Destination::File;
+        let sparse = values.text("preallocation").is_none_or(|mode| mode == "off");
+        let grows = format.name == "raw" && sparse && destination != Destination::BlockDevice;
         if virtual_size.is_none() && !grows {
-            let text = format!("the input does not say its size beforehand, which a {} target needs", format.name);
+            let target = match destination {
+                Destination::BlockDevice => "a block device",
+                _ if !sparse => "a target that room is set aside for",
+                _ => format.title,
+            };
+            let text = format!("the input does not say its size beforehand, which is needed for {target}");
             return Err(Error::new(ErrorKind::InvalidInput, text)
                 .with_remedy("name the input as a file, or store it in a temporary file first with --spool"));
         }

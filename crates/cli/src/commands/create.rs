@@ -77,8 +77,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
             let text = format!("{}: is a block device", arguments.image.display());
             return Err(Error::new(ErrorKind::Denied, text).with_remedy("overwrite what is on it with --force"));
         }
+        let device = InPlace::open(&arguments.image)?;
         target::announce_device(&arguments.image);
-        image.write(&InPlace::open(&arguments.image)?)?;
+        image.write(&device)?;
     } else {
         let files = AtomicFiles::create(&arguments.image, arguments.force, Vec::new())?;
         image.write(&files)?;

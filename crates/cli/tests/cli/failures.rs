@@ -156,6 +156,9 @@ fn a_reference_that_is_denied_tells_how_to_allow_it() {
 #[test]
 fn room_that_cannot_be_set_aside_is_said_with_a_way_out() {
     let folder = folder_with_disk();
-    let said = fail(folder.path(), &["convert", "--prealloc", "full", "disk.raw", "a.vmdk"], 5);
+    let said = fail(folder.path(), &["convert", "--prealloc", "full", "disk.raw", "a.vmdk"], 2);
+    assert!(said.contains("hint: choose a flat kind, such as subformat=monolithicFlat"), "{said}");
+    let streamed = ["convert", "--prealloc", "full", "-c", "disk.raw", "a.vmdk"];
+    let said = fail(folder.path(), &streamed, 5);
     assert!(said.contains("hint: leave out --prealloc"), "{said}");
 }

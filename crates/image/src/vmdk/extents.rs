@@ -151,6 +151,10 @@ impl Opener<'_> {
                     return Err(Fault::ExtentLargerThanHeader { index: number, name, line: sectors, header }.into());
                 }
                 if header != sectors && whole != sectors.next_multiple_of(hosted.header.grain_sectors) {
+                    // The descriptor rules over a header that could be right, not over one that is damaged.
+                    if !hosted.header.directory_fits(file.size()) {
+                        return Err(Fault::HeaderLargerThanFile { index: number, name, line: sectors, header }.into());
+                    }
                     self.found.warnings.push(format!(
                         "extent {number} ({name}): the descriptor's {sectors} sectors count, the header says {header}"
                     ));

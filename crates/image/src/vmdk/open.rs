@@ -117,9 +117,12 @@ impl Image {
 
     fn read_descriptor(source: &Source) -> Result<Self> {
         let bytes = source.bytes();
-        // One byte more than may be, so that the parser sees what is too long; padding may go on as it likes.
-        let length = bytes.size().min(DESCRIPTOR_MAX + 1);
-        let mut text = vec![0; usize::try_from(length).expect("about a megabyte")];
+        let length = bytes.size();
+        if length > DESCRIPTOR_MAX {
+            return Err(Error::from(Fault::DescriptorTooLong { bytes: length, most: DESCRIPTOR_MAX })
+                .with_remedy("if it is a raw disk that begins with a descriptor's text, say so with -f raw"));
+        }
+        let mut text = vec![0; usize::try_from(length).expect("at most a megabyte")];
         bytes.read_at(&mut text, 0)?;
         let descriptor = Descriptor::parse(&text)?;
         if descriptor.extents.is_empty() {
