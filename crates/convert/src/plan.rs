@@ -114,7 +114,7 @@ impl Plan {
         let destination = destination(output, settings.force)?;
         let wants_stream = destination == Destination::Pipe || settings.compression.is_some();
         let (values, variant) = target_options(settings, destination == Destination::Pipe)?;
-        let shape = shape(format, variant, wants_stream)?;
+        let shape = shape(format, variant, wants_stream, destination)?;
         let (source, virtual_size) = match input {
             Input::Image(opened) => {
                 (opened.layers.first().map_or("", |top| top.format.name), Some(opened.device.size()))
@@ -296,7 +296,11 @@ fn target_options(settings: &Settings, to_pipe: bool) -> Result<(OptionValues, O
         Preallocation::Full => "full",
     };
     if !has("preallocation") || wants_stream {
-        let how = if wants_stream { "written from front to back" } else { "of this format" };
+        let how = match (to_pipe, wants_stream) {
+            (true, _) => "that is a pipe",
+            (_, true) => "that is compressed",
+            _ => "of this format",
+        };
         let text = format!("{}: room cannot be set aside for a target {how}", format.name);
         return Err(Error::new(ErrorKind::Unsupported, text).with_remedy("leave out --prealloc"));
     }
@@ -313,15 +317,22 @@ fn cannot_compress(format: &Format, variant: Option<&Variant>) -> Error {
     }
 }
 
-fn shape(format: &Format, variant: Option<&Variant>, wants_stream: bool) -> Result<Shape> {
+fn shape(format: &Format, variant: Option<&Variant>, wants_stream: bool, destination: Destination) -> Result<Shape> {
     let random = format.create.is_some() && variant.is_none_or(|variant| variant.write);
     let ordered = format.sink.is_some() && variant.is_none_or(|variant| variant.stream_write);
     match (random, ordered) {
         (true, _) if !wants_stream => Ok(Shape::Random),
         (_, true) => Ok(Shape::Ordered),
         (true, false) => {
-            let text = format!("{} cannot be written from front to back", format.name);
-            Err(Error::new(ErrorKind::Unsupported, text).with_remedy("write to a file, uncompressed"))
+            let kind = variant.map_or_else(String::new, |variant| format!(" subformat {}", variant.name));
+            let (why, instead) = match destination {
+                Destination::Pipe => ("to a pipe, which is written from front to back", "write to a file"),
+                _ => ("compressed", "leave out the compression"),
+            };
+            let other = format.variants.iter().find(|variant| variant.stream_write);
+            let other = other.map_or_else(String::new, |other| format!(", or choose subformat={}", other.name));
+            let text = format!("{}{kind} cannot be written {why}", format.name);
+            Err(Error::new(ErrorKind::Unsupported, text).with_remedy(format!("{instead}{other}")))
         }
         (false, false) => {
             let variant = variant.map_or_else(String::new, |variant| format!(" subformat {}", variant.name));

@@ -265,7 +265,7 @@ fn say(arguments: &Arguments, report: &Report, to_pipe: bool) -> Result<()> {
         for warning in &report.warnings {
             eprintln!("transload: warning: {warning}");
         }
-        eprintln!("transload: {target}: {}", summary(report));
+        eprintln!("transload: {}: {}", target::shown(&arguments.target), summary(report));
     }
     if arguments.json {
         let format = target::format(arguments.target_format, &arguments.target)?.name;
