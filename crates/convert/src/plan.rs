@@ -12,18 +12,9 @@ use serde::Serialize;
 use transload_block::{Error, ErrorKind, Result};
 use transload_image::{Format, OptionValues, Variant};
 
+use crate::shape::Shape;
 use crate::sizing::Sizing;
 use crate::{CompressionKind, DigestKind, Input, Output, Preallocation, Settings};
-
-/// How the bytes move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Shape {
-    /// Workers write in place, each where its bytes belong.
-    Random,
-    /// Workers encode, one thread appends in order.
-    Ordered,
-}
 
 /// What kind of place the output is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -18,8 +18,9 @@ use crate::growing::{Growing, GrowingPipe};
 use crate::hash::Digests;
 use crate::job::Job;
 use crate::measure::survey;
-use crate::plan::{FastPath, Plan, Shape, Verification};
+use crate::plan::{FastPath, Plan, Verification};
 use crate::random::Target;
+use crate::shape::Shape;
 use crate::{
     DigestKind, Input, Output, Preallocation, ProgressDelta, Report, Settings, digest, ids, ordered, preflight, random,
 };

@@ -23,7 +23,7 @@ use super::layout::{SUBCLUSTERS, VERSION_3, entry};
 use super::map::{self, CompressedRange, EntryRules, L2Entry, Mapping};
 use super::open::{ParsedHeader, TableLocation};
 use super::tables::{L1Table, SliceCache, index};
-use super::write::Writing;
+use super::writing::Writing;
 
 /// How many L1 entries without a table are looked at in one go: 2^16 cover 32 TiB with clusters of 64 KiB.
 const HOLE_SCAN: u64 = 1 << 16;

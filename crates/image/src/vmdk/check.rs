@@ -18,8 +18,8 @@ use transload_block::{BlockRead, BlockStatus, Error, ErrorKind, Result, Storage}
 
 use super::extent_line::{ExtentKind, ExtentLine};
 use super::extents;
+use super::image::Image;
 use super::layout::SPARSE_MAGIC;
-use super::open::Image;
 use super::read::VmdkDevice;
 use crate::{Access, CheckReport, CheckRequest, Finding, FindingKind, Source};
 
