@@ -12,18 +12,9 @@ use serde::Serialize;
 use transload_block::{Error, ErrorKind, Result};
 use transload_image::{Format, OptionValues, Variant};
 
+use crate::shape::Shape;
 use crate::sizing::Sizing;
 use crate::{CompressionKind, DigestKind, Input, Output, Preallocation, Settings};
-
-/// How the bytes move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Shape {
-    /// Workers write in place, each where its bytes belong.
-    Random,
-    /// Workers encode, one thread appends in order.
-    Ordered,
-}
 
 /// What kind of place the output is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -114,7 +105,7 @@ impl Plan {
         let destination = destination(output, settings.force)?;
         let wants_stream = destination == Destination::Pipe || settings.compression.is_some();
         let (values, variant) = target_options(settings, destination == Destination::Pipe)?;
-        let shape = shape(format, variant, wants_stream)?;
+        let shape = shape(format, variant, wants_stream, destination)?;
         let (source, virtual_size) = match input {
             Input::Image(opened) => {
                 (opened.layers.first().map_or("", |top| top.format.name), Some(opened.device.size()))
@@ -122,9 +113,15 @@ impl Plan {
             Input::Stream { format, stream } => (format.name, stream.size()),
         };
         let streamed = matches!(input, Input::Stream { .. });
-        let grows = format.name == "raw" && shape == Shape::Random && destination == Destination::File;
+        let sparse = values.text("preallocation").is_none_or(|mode| mode == "off");
+        let grows = format.name == "raw" && sparse && destination != Destination::BlockDevice;
         if virtual_size.is_none() && !grows {
-            let text = format!("the input does not say its size beforehand, which a {} target needs", format.name);
+            let target = match destination {
+                Destination::BlockDevice => "a block device",
+                _ if !sparse => "a target that room is set aside for",
+                _ => format.title,
+            };
+            let text = format!("the input does not say its size beforehand, which is needed for {target}");
             return Err(Error::new(ErrorKind::InvalidInput, text)
                 .with_remedy("name the input as a file, or store it in a temporary file first with --spool"));
         }
@@ -290,7 +287,11 @@ fn target_options(settings: &Settings, to_pipe: bool) -> Result<(OptionValues, O
         Preallocation::Full => "full",
     };
     if !has("preallocation") || wants_stream {
-        let how = if wants_stream { "written from front to back" } else { "of this format" };
+        let how = match (to_pipe, wants_stream) {
+            (true, _) => "that is a pipe",
+            (_, true) => "that is compressed",
+            _ => "of this format",
+        };
         let text = format!("{}: room cannot be set aside for a target {how}", format.name);
         return Err(Error::new(ErrorKind::Unsupported, text).with_remedy("leave out --prealloc"));
     }
@@ -307,15 +308,22 @@ fn cannot_compress(format: &Format, variant: Option<&Variant>) -> Error {
     }
 }
 
-fn shape(format: &Format, variant: Option<&Variant>, wants_stream: bool) -> Result<Shape> {
+fn shape(format: &Format, variant: Option<&Variant>, wants_stream: bool, destination: Destination) -> Result<Shape> {
     let random = format.create.is_some() && variant.is_none_or(|variant| variant.write);
     let ordered = format.sink.is_some() && variant.is_none_or(|variant| variant.stream_write);
     match (random, ordered) {
         (true, _) if !wants_stream => Ok(Shape::Random),
         (_, true) => Ok(Shape::Ordered),
         (true, false) => {
-            let text = format!("{} cannot be written from front to back", format.name);
-            Err(Error::new(ErrorKind::Unsupported, text).with_remedy("write to a file, uncompressed"))
+            let kind = variant.map_or_else(String::new, |variant| format!(" subformat {}", variant.name));
+            let (why, instead) = match destination {
+                Destination::Pipe => ("to a pipe, which is written from front to back", "write to a file"),
+                _ => ("compressed", "leave out the compression"),
+            };
+            let other = format.variants.iter().find(|variant| variant.stream_write);
+            let other = other.map_or_else(String::new, |other| format!(", or choose subformat={}", other.name));
+            let text = format!("{}{kind} cannot be written {why}", format.name);
+            Err(Error::new(ErrorKind::Unsupported, text).with_remedy(format!("{instead}{other}")))
         }
         (false, false) => {
             let variant = variant.map_or_else(String::new, |variant| format!(" subformat {}", variant.name));

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::io::Write;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -67,6 +67,9 @@ pub struct Settings {
     pub seed: Option<String>,
     /// Whom to tell how far it is.
     pub progress: Option<Arc<dyn Progress>>,
+    /// Called with the name of a block device that is the target, once, when all checks have passed and before the
+    /// first byte of it changes.
+    pub on_device: Option<fn(&Path)>,
     /// Who may ask it to stop.
     pub cancel: Cancel,
 }
@@ -90,6 +93,7 @@ impl Settings {
             force: false,
             seed: None,
             progress: None,
+            on_device: None,
             cancel: Cancel::default(),
         }
     }

@@ -1,12 +1,12 @@
 //! Carries a plan out: prepares the target, moves the bytes, proves the result, lets it appear.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use rustix::fs::ioctl_ficlone;
-use transload_block::{BlockRead, BlockWrite, Error, ErrorKind, FileBlock, Result, Slice, ZeroMode, Zeros};
+use transload_block::{BlockRead, BlockSink, BlockWrite, Error, ErrorKind, FileBlock, Result, Slice, ZeroMode, Zeros};
 use transload_image::{
     CreateRequest, Format, IdSource, OpenSettings, Opened, SinkOutput, SinkRequest, Source, TargetFiles,
 };
@@ -14,12 +14,13 @@ use transload_image::{
 use crate::compare::{ScanSettings, first_difference};
 use crate::feed::{Feed, StreamEnd};
 use crate::files::{AtomicFiles, CountedPipe, InPlace};
-use crate::growing::Growing;
+use crate::growing::{Growing, GrowingPipe};
 use crate::hash::Digests;
 use crate::job::Job;
 use crate::measure::survey;
-use crate::plan::{FastPath, Plan, Shape, Verification};
+use crate::plan::{FastPath, Plan, Verification};
 use crate::random::Target;
+use crate::shape::Shape;
 use crate::{
     DigestKind, Input, Output, Preallocation, ProgressDelta, Report, Settings, digest, ids, ordered, preflight, random,
 };
@@ -160,6 +161,9 @@ impl Run<'_> {
                 preflight::refuse_overlap(path, &sources)?;
                 let device = InPlace::open(path)?;
                 self.refuse_small(&device, path)?;
+                if let Some(tell) = self.settings.on_device {
+                    tell(path);
+                }
                 Place::Device(device, path.to_owned())
             }
             _ => {
@@ -281,7 +285,7 @@ impl Run<'_> {
         let plan = self.plan;
         let settings = self.settings;
         let format = settings.format;
-        let size = plan.virtual_size.ok_or_else(|| unwritable(format))?;
+        let Some(size) = plan.virtual_size else { return self.ordered_growing(origin, output, report) };
         // A pipe cannot be gone back in: what stands in front has to be known.
         let extents = match (&output, &origin) {
             (SinkOutput::Pipe(_), Origin::Device(device)) => Some(survey(device.as_ref(), &settings.cancel)?),
@@ -297,18 +301,42 @@ impl Run<'_> {
             extents: extents.as_deref(),
         })?;
         self.begin(size);
+        self.copy_ordered(origin, sink, report)?.finish()?;
+        report.virtual_size = size;
+        self.take_digests(report);
+        Ok(())
+    }
+
+    /// Writes a raw disk to a pipe whose size the source tells by ending.
+    fn ordered_growing(&mut self, origin: Origin, output: SinkOutput<'_>, report: &mut Report) -> Result<()> {
+        let SinkOutput::Pipe(pipe) = output else { return Err(unwritable(self.settings.format)) };
+        let end = Arc::new(OnceLock::new());
+        let sink = Box::new(GrowingPipe::new(pipe, Arc::clone(&end)));
+        let sink = self.copy_ordered(origin, sink, report)?;
+        report.virtual_size = report.copied + report.skipped;
+        // Nobody else has set it.
+        end.get_or_init(|| report.virtual_size);
+        sink.finish()?;
+        self.take_digests(report);
+        Ok(())
+    }
+
+    fn copy_ordered(
+        &mut self,
+        origin: Origin,
+        sink: Box<dyn BlockSink>,
+        report: &mut Report,
+    ) -> Result<Box<dyn BlockSink>> {
+        let settings = self.settings;
         let unit = sink.encoder().unit_size();
-        let share = plan.sizing.of(unit);
+        let share = self.plan.sizing.of(unit);
         let feed = feed(origin, unit, share.span);
         let job = Job::new(&settings.cancel, settings.progress.as_deref());
         let digests = self.hashing.then_some(&mut self.digests);
         let sink = ordered::copy(&job, &feed, sink, share.crew, digests)?;
         settings.cancel.check()?;
-        sink.finish()?;
-        report.virtual_size = size;
         (report.copied, report.skipped) = job.counts();
-        self.take_digests(report);
-        Ok(())
+        Ok(sink)
     }
 
     fn take_digests(&self, report: &mut Report) {
