@@ -10,6 +10,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use transload_block::{Error, ErrorKind, Result};
+use transload_image::codec::Level;
 use transload_image::{Format, OptionValues, Variant};
 
 use crate::shape::Shape;
@@ -68,8 +69,8 @@ pub struct Plan {
     pub shape: Shape,
     /// The disk's size in bytes, where it is known.
     pub virtual_size: Option<u64>,
-    /// The compression level of the target's units; 0 when they are not compressed.
-    pub level: u32,
+    /// How hard the target's units are compressed; `None` when they are not.
+    pub level: Option<Level>,
     /// Worker threads.
     pub threads: usize,
     /// Guest bytes that a worker takes at once.
@@ -80,6 +81,8 @@ pub struct Plan {
     pub table_bytes: u64,
     /// Shorter ways that are taken where they can be.
     pub fast_paths: Vec<FastPath>,
+    /// Whether units that pass unchanged are not decoded for their proof.
+    pub trust_source: bool,
     /// How the result is proved.
     pub verification: Option<Verification>,
     /// Digests that are computed on the way.
@@ -90,10 +93,10 @@ pub struct Plan {
     pub(crate) sizing: Sizing,
 }
 
-impl Plan {
-    /// The compression level when units are compressed and nobody chose one: where deflate is still fast.
-    pub const DEFAULT_LEVEL: u32 = 4;
+/// Guest bytes of a compressed unit where no option says otherwise: the clusters and grains of every format that has any.
+const DEFAULT_UNIT: u64 = 64 << 10;
 
+impl Plan {
     /// Decides how to convert `input` to `output`.
     ///
     /// # Errors
@@ -130,7 +133,7 @@ impl Plan {
         let hashing = !settings.digests.is_empty() || verification == Some(Verification::Digest);
         let threads = settings.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);
         let sizing = Sizing { memory: settings.memory, threads, shape, hashing };
-        let crew = sizing.of(values.size("cluster_size").unwrap_or(64 << 10));
+        let crew = sizing.of(values.size("cluster_size").unwrap_or(DEFAULT_UNIT));
         let mut plan = Self {
             source,
             streamed,
@@ -139,22 +142,20 @@ impl Plan {
             destination,
             shape,
             virtual_size,
-            level: match settings.compression {
-                Some(compression) => compression.level,
-                None if compressed => Self::DEFAULT_LEVEL,
-                None => 0,
-            },
+            level: settings.compression.map(|compression| compression.level).or(compressed.then(Level::default)),
             threads: crew.crew.threads,
             task_bytes: crew.span,
             window: crew.crew.window,
             table_bytes: sizing.table_bytes(),
             fast_paths: Vec::new(),
+            trust_source: false,
             verification,
             digests: settings.digests.clone(),
             values,
             sizing,
         };
         plan.fast_paths = plan.find_fast_paths(input, hashing);
+        plan.trust_source = settings.trust_source && !hashing && plan.fast_paths.contains(&FastPath::PassThrough);
         Ok(plan)
     }
 
@@ -162,12 +163,13 @@ impl Plan {
         let raw = self.source == "raw" && self.target == "raw";
         let sparse = self.values.text("preallocation").is_none_or(|mode| mode == "off");
         let reflink = raw && !self.streamed && !hashing && sparse && self.destination == Destination::File;
-        let encoded = match input {
-            Input::Image(opened) => opened.device.capabilities().encoded.is_some(),
-            Input::Stream { .. } => true,
+        let unit = match input {
+            Input::Image(opened) => opened.device.capabilities().encoded.map(|encoded| encoded.encoded_unit_size()),
+            Input::Stream { stream, .. } => (self.source != "raw").then(|| stream.unit_size()),
         };
+        let encoded = unit == Some(self.values.size("cluster_size").unwrap_or(DEFAULT_UNIT));
         let mut found = vec![FastPath::SkipZeroes];
-        found.extend((encoded && self.level > 0).then_some(FastPath::PassThrough));
+        found.extend((encoded && self.level.is_some()).then_some(FastPath::PassThrough));
         found.extend(reflink.then_some(FastPath::Reflink));
         found
     }
@@ -192,8 +194,8 @@ impl fmt::Display for Plan {
             Shape::Ordered => "ordered: every thread encodes, one appends",
         };
         write!(f, "\nshape     {how}")?;
-        if self.level > 0 {
-            write!(f, ", compressed at level {}", self.level)?;
+        if let Some(level) = self.level {
+            write!(f, ", compressed at level {level}")?;
         }
         write!(
             f,
@@ -208,7 +210,8 @@ impl fmt::Display for Plan {
             .iter()
             .map(|path| match path {
                 FastPath::SkipZeroes => "zeroes are skipped",
-                FastPath::PassThrough => "compressed units pass unchanged",
+                FastPath::PassThrough if self.trust_source => "compressed units pass unchanged and unchecked",
+                FastPath::PassThrough => "compressed units pass unchanged once they are checked",
                 FastPath::Reflink => "blocks are shared where the file system can",
             })
             .collect();

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 use transload_block::{BlockStream, Error, ErrorKind, Result};
+use transload_image::codec::Level;
 use transload_image::{Format, Opened, OptionValues};
 
 /// Where the guest's bytes come from.
@@ -59,6 +60,8 @@ pub struct Settings {
     pub preallocation: Preallocation,
     /// Read the result back and compare the guest's bytes.
     pub verify: bool,
+    /// Pass compressed units on without decoding them for their proof, where nothing else needs their bytes.
+    pub trust_source: bool,
     /// Digests of the guest's bytes to compute on the way.
     pub digests: Vec<DigestKind>,
     /// Whether an existing target is replaced.
@@ -89,6 +92,7 @@ impl Settings {
             memory: Self::DEFAULT_MEMORY,
             preallocation: Preallocation::Off,
             verify: false,
+            trust_source: false,
             digests: Vec::new(),
             force: false,
             seed: None,
@@ -104,8 +108,8 @@ impl Settings {
 pub struct Compression {
     /// Which codec; the format's own choice when `None`.
     pub kind: Option<CompressionKind>,
-    /// 1 (fastest) to 12 (smallest).
-    pub level: u32,
+    /// How hard.
+    pub level: Level,
 }
 
 /// A codec by the name that the command line has for it.

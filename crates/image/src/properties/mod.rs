@@ -146,19 +146,38 @@ fn check_encoded(device: &dyn BlockRead, at: u64) {
 /// Any bytes decode into the room there is, or are corrupt, in every codec; what was decoded can be encoded again.
 pub fn codec(stored: &[u8], room: usize) {
     for codec in [Codec::Deflate, Codec::Zlib, Codec::Zstd] {
-        let mut unit = vec![0; room];
+        let (mut unit, mut other) = (vec![0; room], vec![0; room]);
+        let mut trimmed = stored.to_vec();
+        let twice = codec::decode_and_trim(codec, &mut trimmed, &mut other);
         match codec::decode(codec, stored, &mut unit) {
             Ok(length) => {
                 assert!(length <= room);
-                let mut again = Vec::new();
-                let mut encoder = codec::Encoder::new(codec, 1).expect("level 1 is on the scale");
-                assert!(encoder.encode(&unit, 2 * room + 1000, &mut again).expect("there is memory"));
-                let mut back = vec![0; room];
-                assert_eq!(codec::decode(codec, &again, &mut back).expect("own stream"), room);
-                assert_eq!(back, unit);
+                assert_eq!(twice.expect("two decoders of one mind"), length);
+                assert_eq!(unit[..length], other[..length], "two decoders of one mind");
+                assert!(stored.starts_with(&trimmed));
+                assert_eq!(codec::decode(codec, &trimmed, &mut other).expect("nothing of it was cut off"), length);
+                encoded_again(codec, &unit);
             }
-            Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}"),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+                assert_eq!(twice.expect_err("two decoders of one mind").kind(), ErrorKind::Corrupt, "{error}");
+            }
         }
+    }
+}
+
+/// A unit comes back from every library that encodes it.
+fn encoded_again(codec: Codec, unit: &[u8]) {
+    let one = codec::Level::number(1).expect("1 is on the scale");
+    for level in [one, codec::Level::FAST, codec::Level::BALANCED] {
+        let mut again = Vec::new();
+        let mut encoder = codec::Encoder::new(codec, level).expect("a codec that is written");
+        assert!(encoder.encode(unit, 2 * unit.len() + 1000, &mut again).expect("there is memory"));
+        let mut back = vec![0; unit.len()];
+        assert_eq!(codec::decode(codec, &again, &mut back).expect("own stream"), unit.len());
+        assert_eq!(back, unit, "{codec:?} at {level}");
+        let fits = encoder.encode(unit, unit.len() / 2, &mut again).expect("there is memory");
+        assert!(!fits || again.len() <= unit.len() / 2, "{codec:?} at {level} keeps to the limit");
     }
 }
 

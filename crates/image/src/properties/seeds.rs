@@ -71,7 +71,7 @@ pub(super) fn units() -> Vec<Vec<u8>> {
     let plain: Vec<u8> = (0..2048_u32).map(|index| (index * index / 97).to_le_bytes()[0]).collect();
     let encode = |codec| {
         let mut stored = Vec::new();
-        let mut encoder = crate::codec::Encoder::new(codec, 6).ok()?;
+        let mut encoder = crate::codec::Encoder::new(codec, crate::codec::Level::default()).ok()?;
         encoder.encode(&plain, 2 * plain.len(), &mut stored).ok()?;
         stored.insert(0, 8);
         Some(stored)

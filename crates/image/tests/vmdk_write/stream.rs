@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use transload_image::codec::Level;
 
 use transload_block::{BlockStatus, ErrorKind, Extent, Payload};
 use transload_image::{
@@ -120,7 +121,7 @@ fn sink(folder: &Folder, size: u64, options: &str, extents: Option<&[Extent]>) -
         name: "empty.vmdk",
         size,
         options: &parse(options),
-        level: 1,
+        level: Some(Level::FAST),
         ids: &IdSource::from_material(b"test"),
         extents,
     })
