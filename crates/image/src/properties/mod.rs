@@ -6,6 +6,7 @@
 //! is watched by whoever drives it (`cargo xtask fuzz`).
 
 mod conversion;
+mod read_only;
 mod seeds;
 #[cfg(test)]
 mod tests;
@@ -16,9 +17,14 @@ use std::sync::{Arc, LazyLock};
 
 use transload_block::{BlockRead, Codec, ErrorKind, Memory, Payload};
 
+pub(crate) use conversion::Files;
 pub use conversion::conversion;
+pub use read_only::{bochs_open, cloop_open, parallels_open, qcow1_open, qed_open};
 
 pub use crate::qcow2::{fuzz_check as qcow2_check, fuzz_open as qcow2_open};
+pub use crate::vdi::fuzz::fuzz_open as vdi_open;
+pub use crate::vhd::fuzz::fuzz_any as vhd_open;
+pub use crate::vhdx::fuzz::fuzz_patched as vhdx_open;
 pub use crate::vmdk::fuzz::{
     fuzz_check as vmdk_check, fuzz_descriptor as vmdk_descriptor, fuzz_open as vmdk_open, fuzz_stream as vmdk_stream,
 };
@@ -40,15 +46,23 @@ pub struct Property {
 
 /// Every property, by the name of its fuzz target.
 pub const ALL: &[Property] = &[
+    Property { name: "bochs_open", holds: bochs_open, seeds: read_only::bochs },
+    Property { name: "cloop_open", holds: cloop_open, seeds: read_only::cloop },
     Property { name: "codec", holds: any_codec, seeds: seeds::units },
     Property { name: "conversion", holds: conversion, seeds: seeds::operations },
     Property { name: "detection", holds: detection, seeds: seeds::images },
     Property { name: "opening", holds: opening, seeds: seeds::images },
     Property { name: "options", holds: any_options, seeds: seeds::options },
+    Property { name: "parallels_open", holds: parallels_open, seeds: read_only::parallels },
+    Property { name: "qcow1_open", holds: qcow1_open, seeds: read_only::qcow1 },
     Property { name: "qcow2_check", holds: qcow2_check, seeds: seeds::qcow2 },
     Property { name: "qcow2_open", holds: qcow2_open, seeds: seeds::qcow2 },
+    Property { name: "qed_open", holds: qed_open, seeds: read_only::qed },
     Property { name: "raw_stream", holds: raw_stream, seeds: seeds::images },
     Property { name: "reference", holds: any_reference, seeds: seeds::names },
+    Property { name: "vdi_open", holds: vdi_open, seeds: crate::vdi::fuzz::seeds },
+    Property { name: "vhd_open", holds: vhd_open, seeds: crate::vhd::fuzz::seeds },
+    Property { name: "vhdx_open", holds: vhdx_open, seeds: crate::vhdx::fuzz::seeds },
     Property { name: "vmdk_check", holds: vmdk_check, seeds: seeds::vmdk },
     Property { name: "vmdk_descriptor", holds: vmdk_descriptor, seeds: seeds::descriptors },
     Property { name: "vmdk_open", holds: vmdk_open, seeds: seeds::vmdk },

@@ -21,7 +21,7 @@ const OPERATIONS: &[[u8; OPERATION]] = &[
 /// Inputs of the conversion oracle: every kind to every kind.
 pub(super) fn operations() -> Vec<Vec<u8>> {
     let kinds = 0..u8::try_from(RANDOM.len().max(ORDERED.len())).unwrap_or(u8::MAX);
-    kinds.map(|kind| spelled(kind, kind, &[20 * kind, 1 + kind / 4, 0])).collect()
+    kinds.map(|kind| spelled(kind, kind, &[kind.wrapping_mul(20), 1 + kind / 4, 0])).collect()
 }
 
 fn spelled(kind: u8, copy: u8, size: &[u8; 3]) -> Vec<u8> {
