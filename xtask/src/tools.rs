@@ -21,6 +21,13 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "qcowinfo", package: "libqcow-utils" },
     Tool { program: "vhdiinfo", package: "libvhdi-utils" },
     Tool { program: "zstd", package: "zstd" },
+    Tool { program: "xz", package: "xz-utils" },
+    Tool { program: "gzip", package: "gzip" },
+    Tool { program: "bzip2", package: "bzip2" },
+    Tool { program: "pigz", package: "pigz" },
+    Tool { program: "dmg2img", package: "dmg2img" },
+    Tool { program: "7z", package: "7zip" },
+    Tool { program: "ewfacquire", package: "ewf-tools" },
     Tool { program: "python3", package: "python3" },
 ];
 
@@ -34,7 +41,7 @@ pub(crate) fn install() -> Result<()> {
         WITNESSES.iter().filter(|tool| !is_installed(tool.program)).map(|tool| tool.package).collect();
     missing.dedup();
     install_packages(&missing)?;
-    install_format_inspector()
+    install_python_witnesses()
 }
 
 /// Installs Debian packages, or says which are to be installed where that cannot be done from here.
@@ -58,23 +65,28 @@ pub(crate) fn install_packages(packages: &[&str]) -> Result<()> {
     run(as_root(&["install", "--yes", "--quiet", "--no-install-recommends"]).args(packages))
 }
 
-/// Where OpenStack's image inspector is installed for the tests: a virtual environment in the build folder.
-fn inspector_environment() -> PathBuf {
+/// Where what is written in Python is installed for the tests: a virtual environment in the build folder.
+fn python_environment() -> PathBuf {
     root().join("target").join("witness-python")
 }
 
-/// OpenStack's `oslo_utils.imageutils.format_inspector`: the gate that images for OpenStack have to pass.
-fn install_format_inspector() -> Result<()> {
-    let environment = inspector_environment();
-    if environment.join("ready").exists() {
+/// What is installed there: OpenStack's `oslo_utils.imageutils.format_inspector`, the gate that images for OpenStack have to
+/// pass, and `dissect.hypervisor`, which reads disks of hypervisors.
+const PYTHON_WITNESSES: &[&str] = &["oslo.utils>=8.2", "dissect.hypervisor>=3.18"];
+
+/// Installs the witnesses that are written in Python.
+fn install_python_witnesses() -> Result<()> {
+    let environment = python_environment();
+    let ready = environment.join("ready");
+    if std::fs::read_to_string(&ready).is_ok_and(|installed| installed == PYTHON_WITNESSES.join(" ")) {
         return Ok(());
     }
     if run(Command::new("python3").args(["-m", "venv"]).arg(&environment)).is_err() {
         install_packages(&["python3-venv"])?;
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
     }
-    run(Command::new(environment.join("bin").join("pip")).args(["install", "--quiet", "oslo.utils>=8.2"]))?;
-    std::fs::write(environment.join("ready"), "")?;
+    run(Command::new(environment.join("bin").join("pip")).args(["install", "--quiet"]).args(PYTHON_WITNESSES))?;
+    std::fs::write(ready, PYTHON_WITNESSES.join(" "))?;
     Ok(())
 }
 

@@ -22,7 +22,7 @@ pub static FORMATS: &[&Format] = &[
     &crate::qcow1::FORMAT,
     &crate::qed::FORMAT,
     &crate::parallels::FORMAT,
-    &known::dmg::FORMAT,
+    &crate::dmg::FORMAT,
     &known::dmg::SPARSE,
     &crate::bochs::FORMAT,
     &crate::cloop::FORMAT,

@@ -15,6 +15,7 @@
 pub mod bochs;
 pub mod cloop;
 pub mod codec;
+pub mod dmg;
 pub mod parallels;
 #[doc(hidden)]
 pub mod properties;

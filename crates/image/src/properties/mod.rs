@@ -18,6 +18,8 @@ use transload_block::{BlockRead, Codec, ErrorKind, Memory, Payload};
 
 pub use conversion::conversion;
 
+pub use crate::dmg::{fuzz_open as dmg_open, fuzz_unpack as dmg_chunk};
+pub use crate::parallels::fuzz_description as parallels_description;
 pub use crate::qcow2::{fuzz_check as qcow2_check, fuzz_open as qcow2_open};
 pub use crate::vmdk::fuzz::{
     fuzz_check as vmdk_check, fuzz_descriptor as vmdk_descriptor, fuzz_open as vmdk_open, fuzz_stream as vmdk_stream,
@@ -43,8 +45,11 @@ pub const ALL: &[Property] = &[
     Property { name: "codec", holds: any_codec, seeds: seeds::units },
     Property { name: "conversion", holds: conversion, seeds: seeds::operations },
     Property { name: "detection", holds: detection, seeds: seeds::images },
+    Property { name: "dmg_chunk", holds: dmg_chunk, seeds: seeds::chunks },
+    Property { name: "dmg_open", holds: dmg_open, seeds: seeds::apple },
     Property { name: "opening", holds: opening, seeds: seeds::images },
     Property { name: "options", holds: any_options, seeds: seeds::options },
+    Property { name: "parallels_description", holds: parallels_description, seeds: seeds::bundles },
     Property { name: "qcow2_check", holds: qcow2_check, seeds: seeds::qcow2 },
     Property { name: "qcow2_open", holds: qcow2_open, seeds: seeds::qcow2 },
     Property { name: "raw_stream", holds: raw_stream, seeds: seeds::images },
