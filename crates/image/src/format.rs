@@ -29,7 +29,7 @@ pub static FORMATS: &[&Format] = &[
     &known::iso::FORMAT,
     &known::ova::FORMAT,
     &known::luks::FORMAT,
-    &known::ewf::FORMAT,
+    &crate::ewf::FORMAT,
     &known::compressed::GZIP,
     &known::compressed::BZIP2,
     &known::compressed::XZ,

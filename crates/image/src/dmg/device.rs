@@ -1,13 +1,11 @@
 //! A UDIF image as a device: chunks of different lengths, unpacked by whoever reads them.
 //!
 //! Any number of threads read at once. A chunk that is asked for as a whole is unpacked into the reader's buffer; one that is
-//! asked for in part is unpacked once and kept for a while, since its other part will be asked for next, perhaps by another
-//! thread. Whoever needs a chunk that somebody else is unpacking waits for it.
+//! asked for in part is unpacked once and kept for a while.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use transload_block::{
     BlockLimits, BlockRead, BlockStatus, Capabilities, Extent, HostExtent, HostExtents, Result, check_extent,
@@ -16,6 +14,7 @@ use transload_block::{
 
 use super::tables::{Chunk, Method, SECTOR};
 use super::unpack::unpack;
+use crate::kept::{Kept, lock};
 use crate::mapped::corrupt;
 
 /// Chunks from this length on are unpacked one at a time, so that memory stays bounded whatever a file says.
@@ -28,15 +27,14 @@ pub(super) struct Udif {
     size: u64,
     /// Ascending, without overlaps.
     chunks: Vec<Chunk>,
-    kept: Mutex<Kept>,
+    kept: Kept,
     large: Mutex<()>,
 }
 
 impl Udif {
     /// A disk of `size` bytes, whose chunks ascend, do not overlap and lie inside it.
     pub(super) fn new(file: Arc<dyn BlockRead>, size: u64, chunks: Vec<Chunk>, cache_bytes: usize) -> Self {
-        let kept = Kept { slots: VecDeque::new(), bytes: 0, most: cache_bytes as u64 };
-        Self { file, size, chunks, kept: Mutex::new(kept), large: Mutex::default() }
+        Self { file, size, chunks, kept: Kept::new(cache_bytes), large: Mutex::default() }
     }
 
     /// The index of the chunk that holds byte `at`, or of the first one behind it.
@@ -60,7 +58,7 @@ impl Udif {
             Method::Raw => self.file.read_at(buf, chunk.stored_at + within)?,
             _ if buf.len() as u64 == chunk.length => self.unpack_into(chunk, buf)?,
             _ => {
-                let unit = self.unpacked(index, chunk)?;
+                let unit = self.kept.get(index as u64, chunk.length, |unit| self.unpack_into(chunk, unit))?;
                 let from = usize::try_from(within).unwrap_or(usize::MAX);
                 let to = from.saturating_add(buf.len());
                 buf.copy_from_slice(unit.get(from..to).unwrap_or_default());
@@ -86,61 +84,6 @@ impl Udif {
             })
         })
     }
-
-    /// The bytes of a chunk, kept or unpacked now.
-    fn unpacked(&self, index: usize, chunk: &Chunk) -> Result<Arc<Vec<u8>>> {
-        let slot = lock(&self.kept).slot(index, chunk.length);
-        let mut filled = lock(&slot.bytes);
-        if let Some(bytes) = &*filled {
-            return Ok(Arc::clone(bytes));
-        }
-        let mut unit = vec![0; usize::try_from(chunk.length).unwrap_or(0)];
-        self.unpack_into(chunk, &mut unit)?;
-        let unit = Arc::new(unit);
-        *filled = Some(Arc::clone(&unit));
-        Ok(unit)
-    }
-}
-
-/// Chunks that were asked for in part.
-#[derive(Debug)]
-struct Kept {
-    /// The one asked for last is at the back.
-    slots: VecDeque<Arc<Slot>>,
-    bytes: u64,
-    most: u64,
-}
-
-#[derive(Debug)]
-struct Slot {
-    index: usize,
-    length: u64,
-    /// Empty until somebody has unpacked it; locked while somebody does.
-    bytes: Mutex<Option<Arc<Vec<u8>>>>,
-}
-
-impl Kept {
-    /// The place of a chunk. Others go when there are more bytes than may be kept.
-    fn slot(&mut self, index: usize, length: u64) -> Arc<Slot> {
-        let found = self.slots.iter().position(|slot| slot.index == index).and_then(|place| self.slots.remove(place));
-        let slot = match found {
-            Some(slot) => slot,
-            None => {
-                self.bytes += length;
-                Arc::new(Slot { index, length, bytes: Mutex::default() })
-            }
-        };
-        self.slots.push_back(Arc::clone(&slot));
-        while self.bytes > self.most && self.slots.len() > 1 {
-            let Some(oldest) = self.slots.pop_front() else { break };
-            self.bytes -= oldest.length;
-        }
-        slot
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl BlockRead for Udif {

@@ -19,6 +19,7 @@ use transload_block::{BlockRead, Codec, ErrorKind, Memory, Payload};
 pub use conversion::conversion;
 
 pub use crate::dmg::{fuzz_open as dmg_open, fuzz_unpack as dmg_chunk};
+pub use crate::ewf::fuzz_open as ewf_open;
 pub use crate::parallels::fuzz_description as parallels_description;
 pub use crate::qcow2::{fuzz_check as qcow2_check, fuzz_open as qcow2_open};
 pub use crate::vmdk::fuzz::{
@@ -47,6 +48,7 @@ pub const ALL: &[Property] = &[
     Property { name: "detection", holds: detection, seeds: seeds::images },
     Property { name: "dmg_chunk", holds: dmg_chunk, seeds: seeds::chunks },
     Property { name: "dmg_open", holds: dmg_open, seeds: seeds::apple },
+    Property { name: "ewf_open", holds: ewf_open, seeds: seeds::evidence },
     Property { name: "opening", holds: opening, seeds: seeds::images },
     Property { name: "options", holds: any_options, seeds: seeds::options },
     Property { name: "parallels_description", holds: parallels_description, seeds: seeds::bundles },

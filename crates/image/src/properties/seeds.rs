@@ -228,3 +228,50 @@ pub(super) fn bundles() -> Vec<Vec<u8>> {
         </Shot></Snapshots></Parallels_disk_image>";
     vec![text.into()]
 }
+
+/// Evidence files of two chunks, one of which is deflated, as EnCase and as SMART write them.
+pub(super) fn evidence() -> Vec<Vec<u8>> {
+    let mut packed = Vec::new();
+    let encoder = crate::codec::Encoder::new(transload_block::Codec::Zlib, 6);
+    let done = encoder.and_then(|mut encoder| encoder.encode(&[5; 1024], 1024, &mut packed));
+    let stored = [&[7; 512][..], &checksum(&[7; 512])].concat();
+    let data = if done.is_ok() { [packed.clone(), stored].concat() } else { Vec::new() };
+    let second = u32::try_from(packed.len()).unwrap_or(0);
+    [false, true].map(|old| evidence_file(old, &data, second)).to_vec()
+}
+
+fn checksum(bytes: &[u8]) -> [u8; 4] {
+    crate::codec::adler32(bytes).to_le_bytes()
+}
+
+fn evidence_file(old: bool, data: &[u8], second: u32) -> Vec<u8> {
+    let mut file = b"EVF\x09\x0d\x0a\xff\0\x01\x01\0\0\0".to_vec();
+    let section = |file: &mut Vec<u8>, kind: &[u8], payload: &[u8]| {
+        let mut head = kind.to_vec();
+        head.resize(16, 0);
+        head.extend((file.len() as u64 + 76 + payload.len() as u64).to_le_bytes());
+        head.extend((76 + payload.len() as u64).to_le_bytes());
+        head.resize(72, 0);
+        head.extend(checksum(&head));
+        file.extend(head);
+        file.extend_from_slice(payload);
+    };
+    let mut volume = [1, 2, 2, 512, 3, 0].map(u32::to_le_bytes).concat();
+    volume.resize(if old { 90 } else { 1048 }, 0);
+    volume.extend(checksum(&volume));
+    section(&mut file, b"volume", &volume);
+    let start = u32::try_from(file.len()).unwrap_or(0) + 76;
+    if !old {
+        section(&mut file, b"sectors", data);
+    }
+    let first = if old { start + 24 + 8 } else { start };
+    let mut table = [2, 0, 0, 0, 0].map(u32::to_le_bytes).concat();
+    table.extend(checksum(&table));
+    let entries = [first | 1 << 31, first + second].map(u32::to_le_bytes).concat();
+    table.extend_from_slice(&entries);
+    table.extend_from_slice(if old { data } else { &[] });
+    table.extend(if old { Vec::new() } else { checksum(&entries).to_vec() });
+    section(&mut file, b"table", &table);
+    section(&mut file, b"done", &[]);
+    file
+}
