@@ -333,7 +333,7 @@ impl Run<'_> {
         let feed = feed(origin, unit, share.span);
         let job = Job::new(&settings.cancel, settings.progress.as_deref());
         let digests = self.hashing.then_some(&mut self.digests);
-        let sink = ordered::copy(&job, &feed, sink, share.crew, plan.trust_source, digests)?;
+        let sink = ordered::copy(&job, &feed, sink, share.crew, self.plan.trust_source, digests)?;
         settings.cancel.check()?;
         (report.copied, report.skipped) = job.counts();
         Ok(sink)

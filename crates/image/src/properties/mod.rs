@@ -21,6 +21,9 @@ pub(crate) use conversion::Files;
 pub use conversion::conversion;
 pub use read_only::{bochs_open, cloop_open, parallels_open, qcow1_open, qed_open};
 
+pub use crate::dmg::{fuzz_open as dmg_open, fuzz_unpack as dmg_chunk};
+pub use crate::ewf::fuzz_open as ewf_open;
+pub use crate::parallels::fuzz_description as parallels_description;
 pub use crate::qcow2::{fuzz_check as qcow2_check, fuzz_open as qcow2_open};
 pub use crate::vdi::fuzz::fuzz_open as vdi_open;
 pub use crate::vhd::fuzz::fuzz_any as vhd_open;
@@ -51,10 +54,14 @@ pub const ALL: &[Property] = &[
     Property { name: "codec", holds: any_codec, seeds: seeds::units },
     Property { name: "conversion", holds: conversion, seeds: seeds::operations },
     Property { name: "detection", holds: detection, seeds: seeds::images },
+    Property { name: "dmg_chunk", holds: dmg_chunk, seeds: seeds::chunks },
+    Property { name: "dmg_open", holds: dmg_open, seeds: seeds::apple },
+    Property { name: "ewf_open", holds: ewf_open, seeds: seeds::evidence },
     Property { name: "opening", holds: opening, seeds: seeds::images },
     Property { name: "options", holds: any_options, seeds: seeds::options },
     Property { name: "parallels_open", holds: parallels_open, seeds: read_only::parallels },
     Property { name: "qcow1_open", holds: qcow1_open, seeds: read_only::qcow1 },
+    Property { name: "parallels_description", holds: parallels_description, seeds: seeds::bundles },
     Property { name: "qcow2_check", holds: qcow2_check, seeds: seeds::qcow2 },
     Property { name: "qcow2_open", holds: qcow2_open, seeds: seeds::qcow2 },
     Property { name: "qed_open", holds: qed_open, seeds: read_only::qed },
