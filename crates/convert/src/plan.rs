@@ -27,6 +27,16 @@ pub enum Destination {
     BlockDevice,
     /// A pipe, written from front to back.
     Pipe,
+    /// A storage that was open already, written in place.
+    Storage,
+}
+
+impl Destination {
+    /// Whether what was there before is written over, instead of being replaced at the end.
+    #[must_use]
+    pub const fn is_in_place(self) -> bool {
+        matches!(self, Self::BlockDevice | Self::Storage)
+    }
 }
 
 /// A shorter way that is taken where the bytes allow it.
@@ -117,10 +127,11 @@ impl Plan {
         };
         let streamed = matches!(input, Input::Stream { .. });
         let sparse = values.text("preallocation").is_none_or(|mode| mode == "off");
-        let grows = format.name == "raw" && sparse && destination != Destination::BlockDevice;
+        let grows = format.name == "raw" && sparse && !destination.is_in_place();
         if virtual_size.is_none() && !grows {
             let target = match destination {
                 Destination::BlockDevice => "a block device",
+                Destination::Storage => "a place that has a size of its own",
                 _ if !sparse => "a target that room is set aside for",
                 _ => format.title,
             };
@@ -184,6 +195,7 @@ impl fmt::Display for Plan {
             Destination::File => "a file that appears when it is whole",
             Destination::BlockDevice => "a block device, written in place",
             Destination::Pipe => "a pipe",
+            Destination::Storage => "written in place",
         };
         write!(f, "target    {}, {place}", self.target)?;
         for (key, value) in &self.options {
@@ -226,7 +238,15 @@ impl fmt::Display for Plan {
 
 /// What kind of place `output` is, and whether it may be written.
 fn destination(output: &Output, force: bool) -> Result<Destination> {
-    let Output::Path(path) = output else { return Ok(Destination::Pipe) };
+    let path = match output {
+        Output::Path(path) => path,
+        Output::Pipe(_) => return Ok(Destination::Pipe),
+        Output::Storage { .. } if force => return Ok(Destination::Storage),
+        Output::Storage { name, .. } => {
+            return Err(Error::new(ErrorKind::Denied, format!("{name}: is written in place"))
+                .with_remedy("overwrite what is on it with --force"));
+        }
+    };
     let found = fs::metadata(path).ok().map(|metadata| metadata.file_type());
     let is_device = found.is_some_and(|kind| kind.is_block_device());
     if found.is_some_and(|kind| !kind.is_file() && !kind.is_block_device()) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
-use transload_block::{BlockStream, Error, ErrorKind, Result};
+use transload_block::{BlockStream, Error, ErrorKind, Result, Storage};
 use transload_image::codec::Level;
 use transload_image::{Format, Opened, OptionValues};
 
@@ -32,6 +32,13 @@ pub enum Output {
     Path(PathBuf),
     /// A pipe, written from front to back.
     Pipe(Box<dyn Write + Send>),
+    /// A storage that is open already, such as an export of an NBD server. It is written in place, like a block device.
+    Storage {
+        /// What messages call it.
+        name: String,
+        /// Its bytes.
+        storage: Arc<dyn Storage>,
+    },
 }
 
 impl Debug for Output {
@@ -39,6 +46,9 @@ impl Debug for Output {
         match self {
             Self::Path(path) => f.debug_tuple("Path").field(path).finish(),
             Self::Pipe(_) => f.debug_tuple("Pipe").finish_non_exhaustive(),
+            Self::Storage { name, storage } => {
+                f.debug_struct("Storage").field("name", name).field("storage", storage).finish()
+            }
         }
     }
 }

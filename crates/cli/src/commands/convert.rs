@@ -214,6 +214,9 @@ fn compression(codec: Option<Codec>, level: Option<Level>) -> Option<Compression
 }
 
 fn output(arguments: &Arguments) -> Result<Output> {
+    if let Some(address) = input::nbd_address(&arguments.target) {
+        return target::nbd_export(address);
+    }
     if !input::is_standard_stream(&arguments.target) {
         return Ok(Output::Path(arguments.target.clone()));
     }

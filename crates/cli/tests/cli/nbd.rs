@@ -132,6 +132,37 @@ fn an_export_is_an_image_for_every_command() {
 }
 
 #[test]
+fn an_export_is_a_target() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    disk(folder, "disk.raw");
+    succeed(folder, &["convert", "-q", "disk.raw", "disk.qcow2"]);
+    succeed(folder, &["create", "target.vhdx", "4M"]);
+    let target = Serving::start(folder, &["-q", "--socket", "target.sock", "target.vhdx"]);
+    let copy = ["convert", "-q", "disk.qcow2", "-O", "raw", &target.address];
+    fail(folder, &copy, 6);
+    succeed(folder, &[&copy[..], &["--force", "--verify"]].concat());
+    // What was written before shows nowhere, also where the new disk is zero.
+    let zeroes = std::fs::File::create(folder.join("zeroes.raw")).expect("a file");
+    zeroes.set_len(4 << 20).expect("a size");
+    succeed(folder, &["convert", "-q", "--force", "zeroes.raw", "-O", "raw", &target.address]);
+    succeed(folder, &["compare", &target.address, "zeroes.raw"]);
+    succeed(folder, &[&copy[..], &["--force"]].concat());
+    target.end();
+    let mut bytes = std::fs::read(folder.join("disk.raw")).expect("the disk");
+    bytes.resize(4 << 20, 0);
+    std::fs::write(folder.join("disk.raw"), bytes).expect("the disk");
+    qemu_img(folder, &["compare", "disk.raw", "target.vhdx"]);
+    succeed(folder, &["create", "small.raw", "1M"]);
+    let small = Serving::start(folder, &["-q", "--socket", "small.sock", "small.raw"]);
+    fail(folder, &["convert", "-q", "--force", "disk.qcow2", "-O", "raw", &small.address], 8);
+    small.end();
+    let read_only = Serving::start(folder, &["-q", "-r", "--socket", "small.sock", "small.raw"]);
+    fail(folder, &["convert", "-q", "--force", "disk.qcow2", "-O", "raw", &read_only.address], 1);
+    read_only.end();
+}
+
+#[test]
 fn what_cannot_be_written_says_what_to_do() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path();
