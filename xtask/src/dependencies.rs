@@ -11,7 +11,9 @@ use crate::process::{cargo, output, root};
 /// here, with its reason in `docs/architecture.md`, before it is added to a manifest.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("transload-block", &[]),
-    ("transload-image", &["transload-block"]),
+    ("transload-igzip", &[]),
+    ("transload-image", &["transload-block", "transload-igzip"]),
+    ("transload-nbd", &["transload-block"]),
     ("transload-filesystem", &["transload-block"]),
     ("transload-convert", &["transload-block", "transload-image"]),
     ("transload-volume", &["transload-block"]),
@@ -24,6 +26,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "transload-convert",
             "transload-filesystem",
             "transload-inspect",
+            "transload-nbd",
             "transload-volume",
         ],
     ),

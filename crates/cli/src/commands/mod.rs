@@ -15,6 +15,7 @@ mod ls;
 mod man;
 mod map;
 mod measure;
+mod nbd;
 mod partitions;
 mod resize;
 mod stat;
@@ -62,6 +63,7 @@ enum Command {
     Stat(stat::Arguments),
     Find(find::Arguments),
     Tar(tar::Arguments),
+    Nbd(nbd::Arguments),
     Formats(formats::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -86,7 +88,7 @@ impl Command {
             Self::Stat(arguments) => arguments.json,
             Self::Find(arguments) => arguments.json,
             Self::Formats(arguments) => arguments.json,
-            Self::Cat(_) | Self::Tar(_) | Self::Completions(_) | Self::Man(_) => false,
+            Self::Cat(_) | Self::Tar(_) | Self::Nbd(_) | Self::Completions(_) | Self::Man(_) => false,
         }
     }
 
@@ -108,6 +110,7 @@ impl Command {
             Self::Stat(arguments) => stat::run(arguments),
             Self::Find(arguments) => find::run(arguments),
             Self::Tar(arguments) => tar::run(arguments),
+            Self::Nbd(arguments) => nbd::run(arguments),
             Self::Formats(arguments) => formats::run(arguments),
             Self::Completions(arguments) => completions::run(arguments),
             Self::Man(arguments) => man::run(arguments),
