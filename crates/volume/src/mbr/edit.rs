@@ -35,7 +35,7 @@ impl Mbr {
     }
 
     /// Refuses a table that could not be written as it was read.
-    fn check_editable(&self) -> Result<()> {
+    pub(super) fn check_editable(&self) -> Result<()> {
         if self.is_whole {
             return Ok(());
         }
