@@ -29,7 +29,7 @@ impl Mbr {
         if disk / u64::from(sector_size) < 2 {
             return Err(invalid(format!("a disk of {disk} bytes has no room for a partition")));
         }
-        let mut record = write::empty();
+        let mut record = Box::new(write::empty());
         record.signature = U32::new(ids.signature());
         Ok(Self { sector_size, record, logicals: Vec::new(), findings: Vec::new(), is_whole: true })
     }

@@ -31,7 +31,7 @@ pub(crate) const MAX_LOGICAL: usize = 1024;
 pub struct Mbr {
     sector_size: u32,
     /// The first sector's first 512 bytes, as they were read or are to be written.
-    record: Record,
+    record: Box<Record>,
     /// In the order of the chain.
     logicals: Vec<Logical>,
     findings: Vec<Finding>,

@@ -24,7 +24,7 @@ fn agrees(size: u64, program: &str, arguments: &[&str]) {
     let arguments =
         arguments.iter().map(|argument| if *argument == "{}" { disk.path.as_os_str() } else { (*argument).as_ref() });
     witness::must(program, arguments);
-    let found = signature::probe(reader(&disk.path).as_ref()).unwrap().expect(program);
+    let found = signature::probe(reader(&disk.path).as_ref()).expect("a disk that can be read").expect(program);
     assert_eq!(blkid(&disk.path), (found.format.name().to_owned(), found.label, found.uuid), "{program}");
 }
 
