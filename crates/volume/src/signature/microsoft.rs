@@ -230,5 +230,5 @@ fn undo_fixups(record: &mut [u8], sector: usize) -> Option<()> {
 
 pub(super) fn refs(volume: &Volume<'_>) -> Result<Option<Signature>> {
     let boot = volume.block(0, 512, 0, b"\0\0\0ReFS\0\0\0\0\0")?;
-    Ok(boot.map(|boot| Signature::new(Format::ReFs).with_uuid(Some(format!("{:016X}", le64(&boot, 56))))))
+    Ok(boot.map(|_| Signature::new(Format::ReFs)))
 }

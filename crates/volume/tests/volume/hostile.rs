@@ -35,7 +35,7 @@ fn read(device: Memory) -> Result<Table, transload_block::Error> {
         let volumes = Volumes::scan(&device, &[], ReadSettings::default()).expect("a disk in memory");
         assert!(volumes.iter().count() < 40_000);
     }
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     match found? {
         Contents::Table(table) => Ok(table),
         Contents::Whole(found) => {
@@ -142,7 +142,8 @@ fn thirty_two_thousand_overlapping_entries_are_told_of_quickly() {
         header[88..92].copy_from_slice(&crc.to_le_bytes());
     });
     let table = read(device).unwrap();
-    assert!(findings(&table, Severity::Damage).len() >= count - 1);
+    let damage = findings(&table, Severity::Damage);
+    assert!(damage.len() < 150 && damage.last().is_some_and(|last| last.ends_with(" more")), "{damage:?}");
 }
 
 /// The disk of sfdisk with one extended partition from 1 MiB on and two logical ones, and its first sectors.
