@@ -15,9 +15,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("transload-filesystem", &["transload-block"]),
     ("transload-convert", &["transload-block", "transload-image"]),
     ("transload-volume", &["transload-block"]),
+    ("transload-inspect", &["transload-block", "transload-filesystem", "transload-volume"]),
     (
         "transload",
-        &["transload-block", "transload-image", "transload-convert", "transload-filesystem", "transload-volume"],
+        &[
+            "transload-block",
+            "transload-image",
+            "transload-convert",
+            "transload-filesystem",
+            "transload-inspect",
+            "transload-volume",
+        ],
     ),
     ("transload-cli", &["transload"]),
     ("transload-testkit", &["transload-block", "transload-image"]),

@@ -62,6 +62,7 @@ pub use transload_block as block;
 pub use transload_convert as convert;
 pub use transload_filesystem as filesystem;
 pub use transload_image as image;
+pub use transload_inspect as inspect;
 pub use transload_volume as volume;
 
 use block::Result;

@@ -5,7 +5,7 @@ use transload_block::{BlockRead, Error, ErrorKind, Result, is_all_zero};
 use crate::gpt::{self, Guard, Read};
 use crate::mbr::{self, Mbr, PROTECTIVE};
 use crate::table::Table;
-use crate::{Finding, Signature, foreign, signature};
+use crate::{Finding, Kind, Partition, Signature, foreign, signature};
 
 /// What a disk holds.
 #[derive(Clone, Debug)]
@@ -51,6 +51,11 @@ impl Contents {
             if gpt::has_header(device)? {
                 record.note(Finding::warning("there is the header of a GPT as well, which the MBR does not guard"));
             }
+            for partition in record.partitions() {
+                if let Some(text) = inner(&partition) {
+                    record.note(Finding::warning(text));
+                }
+            }
             return Ok(Self::Table(Table::Mbr(record)));
         }
         let unguarded = if is_boot_sector { Read::Absent } else { gpt::read(device, sector_size, Guard::None)? };
@@ -75,6 +80,11 @@ impl Contents {
                         format!("the MBR is a hybrid with {others} entr{plural} of its own, which are not looked at");
                     gpt.note(Finding::warning(text));
                 }
+                for partition in gpt.partitions() {
+                    if let Some(text) = inner(&partition) {
+                        gpt.note(Finding::warning(text));
+                    }
+                }
                 Ok(Self::Table(Table::Gpt(gpt)))
             }
             Read::Broken(error) => Err(error),
@@ -98,5 +108,19 @@ impl Contents {
             }
         }
         Ok(Self::Whole(found))
+    }
+}
+
+/// What there is to say of a partition that has others in it which are not read.
+fn inner(partition: &Partition) -> Option<String> {
+    let number = partition.number;
+    match (partition.kind, partition.kind.short_name()?) {
+        (Kind::Mbr(_), name @ ("freebsd" | "openbsd" | "netbsd")) => Some(format!(
+            "partition {number} is a slice of {name} with a disklabel of its own, whose partitions are not read"
+        )),
+        (_, "ldm") => {
+            Some(format!("partition {number} belongs to a dynamic disk of Windows, whose volumes are not read"))
+        }
+        _ => None,
     }
 }

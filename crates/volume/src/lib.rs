@@ -30,6 +30,7 @@
 //! ```
 
 mod contents;
+mod edit;
 mod foreign;
 mod gpt;
 mod guid;
@@ -42,6 +43,7 @@ mod table;
 mod volumes;
 
 pub use contents::{Contents, ReadSettings};
+pub use edit::{ALIGNMENT, Change, NewPartition, Size};
 pub use gpt::Gpt;
 pub use guid::{Guid, Identifiers};
 pub use kind::{Kind, short_names};

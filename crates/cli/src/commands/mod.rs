@@ -10,10 +10,12 @@ mod digest;
 mod find;
 mod formats;
 mod info;
+mod inspect;
 mod ls;
 mod man;
 mod map;
 mod measure;
+mod partitions;
 mod resize;
 mod stat;
 mod tar;
@@ -53,6 +55,8 @@ enum Command {
     Digest(digest::Arguments),
     Create(create::Arguments),
     Resize(resize::Arguments),
+    Partitions(partitions::Arguments),
+    Inspect(inspect::Arguments),
     Ls(ls::Arguments),
     Cat(cat::Arguments),
     Stat(stat::Arguments),
@@ -76,6 +80,8 @@ impl Command {
             Self::Digest(arguments) => arguments.json,
             Self::Create(arguments) => arguments.json,
             Self::Resize(arguments) => arguments.json,
+            Self::Partitions(arguments) => arguments.json,
+            Self::Inspect(arguments) => arguments.json,
             Self::Ls(arguments) => arguments.json,
             Self::Stat(arguments) => arguments.json,
             Self::Find(arguments) => arguments.json,
@@ -95,6 +101,8 @@ impl Command {
             Self::Digest(arguments) => digest::run(arguments),
             Self::Create(arguments) => create::run(arguments),
             Self::Resize(arguments) => resize::run(arguments),
+            Self::Partitions(arguments) => partitions::run(arguments),
+            Self::Inspect(arguments) => inspect::run(arguments),
             Self::Ls(arguments) => ls::run(arguments),
             Self::Cat(arguments) => cat::run(arguments),
             Self::Stat(arguments) => stat::run(arguments),

@@ -13,8 +13,6 @@
 mod edit;
 mod layout;
 mod read;
-#[cfg(test)]
-mod tests;
 mod write;
 
 use std::collections::BTreeMap;

@@ -15,8 +15,7 @@ impl Gpt {
     pub(crate) fn write(&self, device: &dyn BlockWrite) -> Result<()> {
         let unit = u64::from(self.sector_size);
         let last = device.size() / unit - 1;
-        let array_sectors = (self.array.len() as u64).div_ceil(unit);
-        self.write_copy(device, last, 1, last - array_sectors)?;
+        self.write_copy(device, last, 1, last - self.array_sectors())?;
         device.flush()?;
         self.write_copy(device, 1, last, 2)?;
         self.write_guard(device, last + 1)?;

@@ -13,8 +13,6 @@
 mod group;
 mod label;
 mod striped;
-#[cfg(test)]
-mod tests;
 mod text;
 
 pub use group::{Group, Groups, LogicalVolume};

@@ -14,15 +14,13 @@
 mod edit;
 mod layout;
 mod read;
-#[cfg(test)]
-mod tests;
 mod write;
 
 use crate::table::check_ranges;
 use crate::{Finding, Kind, Partition, Role};
 
 pub(crate) use layout::{Entry, MAGIC, PROTECTIVE, Record, is_extended};
-pub(crate) use read::{has_magic, read};
+pub(crate) use read::read;
 pub(crate) use write::protective;
 
 /// More logical partitions than any system hands out, and few enough that following them is no work.

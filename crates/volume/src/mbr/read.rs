@@ -9,11 +9,6 @@ use super::{Entry, Logical, MAGIC, MAX_LOGICAL, Mbr, Record, is_extended};
 use crate::Finding;
 use crate::table::read_sector;
 
-/// Whether the sector ends as a boot record does.
-pub(crate) fn has_magic(sector: &[u8]) -> bool {
-    record(sector).is_some_and(|record| record.magic.get() == MAGIC)
-}
-
 fn record(sector: &[u8]) -> Option<Record> {
     Record::read_from_prefix(sector).ok().map(|(record, _)| record)
 }

@@ -34,9 +34,43 @@ fn serial(number: u32) -> String {
 struct FatLayout {
     is_32: bool,
     clusters: u64,
-    /// Where the root directory begins, in bytes, and how much of it is in one piece.
-    root: u64,
-    root_length: u32,
+    /// The root directory: of FAT12 and FAT16 a place of its own, of FAT32 a chain of clusters.
+    root: Root,
+}
+
+enum Root {
+    Fixed { at: u64, length: u32 },
+    Chain(Chain),
+}
+
+/// A chain of clusters in a FAT of 32 bits, as FAT32 and exFAT have it. Places are in bytes.
+struct Chain {
+    table: u64,
+    first: u32,
+    /// The bits of an entry that count.
+    mask: u32,
+    /// Where cluster 2 stands.
+    heap: u64,
+    cluster: u64,
+}
+
+impl Chain {
+    /// The bytes of the chain's first clusters, as many as may have a label in them. A chain that leads nowhere ends.
+    fn head(&self, volume: &Volume<'_>) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut number = self.first & self.mask;
+        while bytes.len() < LABEL_BYTES as usize {
+            let length = u32::try_from(self.cluster).unwrap_or(LABEL_BYTES).min(LABEL_BYTES);
+            let at = u64::from(number)
+                .checked_sub(2)
+                .and_then(|number| number.checked_mul(self.cluster)?.checked_add(self.heap));
+            let Some(cluster) = at.map(|at| volume.bytes(at, length)).transpose()?.flatten() else { break };
+            bytes.extend(cluster);
+            let Some(next) = volume.bytes(self.table.saturating_add(u64::from(number) * 4), 4)? else { break };
+            number = le32(&next, 0) & self.mask;
+        }
+        Ok(bytes)
+    }
 }
 
 impl FatLayout {
@@ -71,14 +105,20 @@ impl FatLayout {
         if fat_sectors == 0 || clusters == 0 || is_32 != (root_entries == 0) {
             return None;
         }
-        let (root, length) = if is_32 {
-            let first = u64::from(le32(boot, 44)).checked_sub(2)?;
-            (root_at + first.checked_mul(cluster_sectors)?, cluster_sectors * sector)
+        let bytes = |sectors: u64| sectors.checked_mul(sector);
+        let root = if is_32 {
+            Root::Chain(Chain {
+                table: bytes(reserved)?,
+                first: le32(boot, 44),
+                mask: 0x0fff_ffff,
+                heap: bytes(root_at)?,
+                cluster: bytes(cluster_sectors)?,
+            })
         } else {
-            (root_at, root_entries * 32)
+            let length = u32::try_from(root_entries * 32).unwrap_or(LABEL_BYTES).min(LABEL_BYTES);
+            Root::Fixed { at: bytes(root_at)?, length }
         };
-        let root_length = u32::try_from(length).unwrap_or(LABEL_BYTES).min(LABEL_BYTES);
-        Some(Self { is_32, clusters, root: root.checked_mul(sector)?, root_length })
+        Some(Self { is_32, clusters, root })
     }
 
     /// The label in the root directory: nothing when the directory cannot be read or is not at an end where it was looked at,
@@ -86,7 +126,10 @@ impl FatLayout {
     fn root_label(&self, volume: &Volume<'_>) -> Result<Option<Option<String>>> {
         const VOLUME: u8 = 0x08;
         const LONG_NAME: u8 = 0x0f;
-        let Some(directory) = volume.bytes(self.root, self.root_length)? else { return Ok(None) };
+        let directory = match &self.root {
+            Root::Fixed { at, length } => volume.bytes(*at, *length)?.unwrap_or_default(),
+            Root::Chain(chain) => chain.head(volume)?,
+        };
         for entry in directory.chunks_exact(32) {
             match (entry[0], entry[11]) {
                 (0, _) => return Ok(Some(None)),
@@ -111,12 +154,16 @@ pub(super) fn exfat(volume: &Volume<'_>) -> Result<Option<Signature>> {
         return Ok(None);
     }
     let signature = Signature::new(Format::ExFat).with_uuid(Some(serial(le32(&boot, 100))));
-    let (heap, root) = (u64::from(le32(&boot, 88)), u64::from(le32(&boot, 96)));
-    let Some(cluster) = root.checked_sub(2) else { return Ok(Some(signature)) };
-    // 32 bits shifted by at most 25 and 12.
-    let at = (heap << sector_shift) + (cluster << (sector_shift + cluster_shift));
-    let length = (1_u32 << (sector_shift + cluster_shift)).min(LABEL_BYTES);
-    let Some(directory) = volume.bytes(at, length)? else { return Ok(Some(signature)) };
+    // 32 bits shifted by at most 12.
+    let place = |at: usize| u64::from(le32(&boot, at)) << sector_shift;
+    let chain = Chain {
+        table: place(80),
+        first: le32(&boot, 96),
+        mask: u32::MAX,
+        heap: place(88),
+        cluster: 1 << (sector_shift + cluster_shift),
+    };
+    let directory = chain.head(volume)?;
     let entry = directory.chunks_exact(32).take_while(|entry| entry[0] != 0).find(|entry| entry[0] == LABEL_ENTRY);
     let label = entry.map(|entry| utf16(&entry[2..2 + 2 * usize::from(entry[1].min(11))], u16::from_le_bytes));
     Ok(Some(signature.with_label(label)))

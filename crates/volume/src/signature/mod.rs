@@ -7,8 +7,6 @@ mod containers;
 mod linux;
 mod microsoft;
 mod other;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 use std::ops::Range;

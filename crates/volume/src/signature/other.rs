@@ -23,10 +23,22 @@ pub(super) fn optical(volume: &Volume<'_>) -> Result<Option<Signature>> {
         }
     }
     let Some(primary) = iso else { return Ok(is_udf.then(|| Signature::new(Format::Udf))) };
-    let label = text(&primary, 40..72);
-    let long = joliet.map(|block| utf16(&block[40..72], u16::from_be_bytes).trim_end().to_owned());
-    let label = long.filter(|long| !long.is_empty()).or(label);
+    let plain = text(&primary, 40..72).unwrap_or_default();
+    let joliet = joliet.map(|block| utf16(&block[40..72], u16::from_be_bytes).trim_end().to_owned());
+    let label = joliet.filter(|label| !label.is_empty()).map(|label| completed(label, &plain)).or(Some(plain));
     Ok(Some(Signature::new(Format::Iso9660).with_label(label).with_uuid(iso_date(&primary))))
+}
+
+/// A label of Joliet, which has half the length, with the end of the plain one where that begins alike.
+fn completed(mut label: String, plain: &str) -> String {
+    const LONGEST: usize = 16;
+    let is_full = label.chars().count() == LONGEST;
+    // What is not in the narrow set of characters stands as an underscore there.
+    let alike = label.chars().zip(plain.chars()).all(|(one, other)| one.eq_ignore_ascii_case(&other) || other == '_');
+    if is_full && alike {
+        label.extend(plain.chars().skip(LONGEST));
+    }
+    label
 }
 
 /// The time of the last change, or of the making, which serves as the UUID of a disc.

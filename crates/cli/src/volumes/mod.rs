@@ -6,10 +6,14 @@ use std::sync::Arc;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use transload::block::{BlockRead, Result};
+use transload::image::Format;
 use transload::volume::{ReadSettings, Volumes};
 
 use crate::args::ReadArgs;
 use crate::input;
+
+pub(crate) mod document;
+pub(crate) mod listing;
 
 /// How the volumes of an image are found.
 #[derive(Args, Clone, Debug, Default)]
@@ -35,11 +39,20 @@ impl VolumeArgs {
 
 /// Opens the image at `path` for reading and finds its volumes; the devices hold what they stand on.
 pub(crate) fn scan(path: &Path, read: &ReadArgs, volumes: &VolumeArgs) -> Result<(Arc<dyn BlockRead>, Volumes)> {
-    let disk = input::open(path, read)?.device;
+    let disk = open(path, read)?;
     // What the format and its options are is said of the one image; those beside it are looked at.
     let plain = ReadArgs { format: None, options: Vec::new(), references: read.references.clone() };
-    let open = |path: &PathBuf| input::open(path, &plain).map(|opened| opened.device);
-    let others = volumes.with_disk.iter().map(open).collect::<Result<Vec<_>>>()?;
+    let others = volumes.with_disk.iter().map(|path| open(path, &plain)).collect::<Result<Vec<_>>>()?;
     let found = Volumes::scan(&disk, &others, volumes.settings()).map_err(|error| error.context(path.display()))?;
     Ok((disk, found))
+}
+
+/// Opens an image, or what is its own disk: the bytes of an ISO 9660 image and of an encrypted volume are those a guest sees.
+fn open(path: &Path, read: &ReadArgs) -> Result<Arc<dyn BlockRead>> {
+    const OWN_DISKS: [&str; 2] = ["iso", "luks"];
+    let mut read = read.clone();
+    if read.format.is_none() && OWN_DISKS.contains(&transload::detect(path)?.name) {
+        read.format = Format::by_name("raw");
+    }
+    input::open(path, &read).map(|opened| opened.device)
 }
