@@ -266,7 +266,8 @@ mod tests {
 
     #[test]
     fn gaps_are_what_is_left() {
-        let cases: [(&[(u64, u64)], &[(u64, u64)]); 5] = [
+        type Pairs = &'static [(u64, u64)];
+        let cases: [(Pairs, Pairs); 5] = [
             (&[], &[(10, 100)]),
             (&[(50, 60), (0, 20), (55, 70)], &[(20, 50), (70, 100)]),
             (&[(10, 100)], &[]),
