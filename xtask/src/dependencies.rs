@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("transload-block", &[]),
     ("transload-image", &["transload-block"]),
     ("transload-convert", &["transload-block", "transload-image"]),
+    ("transload-appliance", &["transload-block"]),
     ("transload", &["transload-block", "transload-image", "transload-convert"]),
     ("transload-cli", &["transload"]),
     ("transload-testkit", &["transload-block", "transload-image"]),
