@@ -22,6 +22,8 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "vhdiinfo", package: "libvhdi-utils" },
     Tool { program: "zstd", package: "zstd" },
     Tool { program: "python3", package: "python3" },
+    Tool { program: "bsdtar", package: "libarchive-tools" },
+    Tool { program: "openssl", package: "openssl" },
 ];
 
 /// What making the benchmark's disks calls besides.

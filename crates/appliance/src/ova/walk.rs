@@ -154,7 +154,11 @@ impl<S: Forward> Walk<S> {
         let header_offset = self.at;
         let mut extension = Extension::default();
         loop {
-            let Some(block) = self.block()? else { return self.finish(0) };
+            let block = self.block()?;
+            if block.is_none_or(|block| block.iter().all(|byte| *byte == 0)) && header_offset + BLOCK < self.at {
+                return Err(broken_off(self.at).context("a name or pax header of no member"));
+            }
+            let Some(block) = block else { return self.finish(0) };
             if block.iter().all(|byte| *byte == 0) {
                 return self.finish(1);
             }
