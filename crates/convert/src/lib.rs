@@ -42,6 +42,7 @@ pub use files::{AtomicFiles, InPlace, remove_partial_outputs};
 pub use map::{MapEntry, map};
 pub use measure::measure;
 pub use plan::{Destination, FastPath, Plan, Shape, Verification};
+pub use preflight::image_files;
 pub use request::{
     Cancel, Compression, CompressionKind, DigestKind, GuestDigest, Input, Output, Preallocation, Progress,
     ProgressDelta, Report, Settings,

@@ -57,6 +57,9 @@
 
 use std::path::{Path, PathBuf};
 
+pub mod export;
+
+pub use transload_appliance as appliance;
 pub use transload_block as block;
 pub use transload_convert as convert;
 pub use transload_image as image;

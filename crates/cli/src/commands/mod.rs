@@ -6,6 +6,7 @@ mod completions;
 mod convert;
 mod create;
 mod digest;
+mod export;
 mod formats;
 mod info;
 mod man;
@@ -40,6 +41,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Convert(convert::Arguments),
+    Export(export::Arguments),
     Info(info::Arguments),
     Map(map::Arguments),
     Check(check::Arguments),
@@ -58,6 +60,7 @@ impl Command {
     fn json(&self) -> bool {
         match self {
             Self::Convert(arguments) => arguments.json,
+            Self::Export(arguments) => arguments.json,
             Self::Info(arguments) => arguments.json,
             Self::Map(arguments) => arguments.json,
             Self::Check(arguments) => arguments.json,
@@ -74,6 +77,7 @@ impl Command {
     fn run(&self) -> Result<Verdict> {
         match self {
             Self::Convert(arguments) => convert::run(arguments),
+            Self::Export(arguments) => export::run(arguments),
             Self::Info(arguments) => info::run(arguments),
             Self::Map(arguments) => map::run(arguments),
             Self::Check(arguments) => check::run(arguments),
