@@ -3,6 +3,7 @@
 //! A [`Machine`] is what every writing is read into and written from; [`Notes`] say what a writing cannot.
 //! The crate names disks and reads none.
 
+mod adapt;
 mod device;
 mod guest;
 pub mod hyperv;
@@ -17,9 +18,10 @@ mod spelling;
 mod storage;
 pub mod virtualbox;
 pub mod vmx;
+mod xml;
 
 pub use device::{Mac, MacPolicy, Network, Nic, NicModel, Port, PortBacking, Sound, UsbController, Video};
 pub use guest::{Family, GuestOs, KNOWN_GUESTS, KnownGuest};
 pub use machine::{BootDevice, Features, Firmware, Machine};
 pub use note::{Note, NoteKind, Notes, Reading, Written};
-pub use storage::{Address, Bus, Controller, Disk, DiskFormat, DiskMode, Drive, DriveKind, Media, ScsiModel};
+pub use storage::{Address, Bus, Controller, Disk, DiskFormat, DiskMode, Drive, DriveKind, Media, ScsiModel, base_name};

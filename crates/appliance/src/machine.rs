@@ -15,7 +15,58 @@ use serde::Serialize;
 
 use crate::device::{Nic, Port, Sound, UsbController, Video};
 use crate::guest::GuestOs;
+use crate::note::Notes;
 use crate::storage::{Address, Bus, Controller, Disk, Drive, ScsiModel};
+
+/// More processors than any hypervisor gives a machine; a number above it is a mistake or a lie.
+pub(crate) const MAX_CPUS: u32 = 4096;
+
+/// More drives, adapters and ports than any hypervisor gives a machine. Above it a description is not read, so that work
+/// stays in proportion to what a machine can be.
+pub(crate) const MAX_DEVICES: usize = 4096;
+
+/// More memory than any hypervisor gives a machine: 256 TiB.
+pub(crate) const MAX_MEMORY_MIB: u64 = 256 << 20;
+
+/// 32 digits in groups of 8-4-4-4-12.
+pub(crate) fn grouped(digits: &str) -> String {
+    let part = |range: std::ops::Range<usize>| digits.get(range).unwrap_or_default();
+    format!("{}-{}-{}-{}-{}", part(0..8), part(8..12), part(12..16), part(16..20), part(20..32))
+}
+
+/// What a boot order means, as a VMX writes it: `cdrom,hdd,ethernet0`.
+pub(crate) fn boot_order(text: &str, notes: &mut Notes) -> Vec<BootDevice> {
+    let mut order = Vec::new();
+    for word in text.split(',') {
+        let word = word.trim().to_ascii_lowercase();
+        let device = match word.as_str() {
+            "" | "allow:" => continue,
+            "hdd" => BootDevice::Disk,
+            "cdrom" => BootDevice::Cdrom,
+            "floppy" => BootDevice::Floppy,
+            _ if word.starts_with("ethernet") => BootDevice::Network,
+            _ => {
+                notes.left_out("bios.bootOrder", format!("\"{word}\" is not known"));
+                continue;
+            }
+        };
+        if !order.contains(&device) {
+            order.push(device);
+        }
+    }
+    order
+}
+
+/// A boot order as a VMX writes it.
+pub(crate) fn boot_order_text(order: &[BootDevice]) -> String {
+    let word = |device: &BootDevice| match device {
+        BootDevice::Disk => "hdd",
+        BootDevice::Cdrom => "cdrom",
+        BootDevice::Floppy => "floppy",
+        BootDevice::Network => "ethernet0",
+    };
+    order.iter().map(word).collect::<Vec<_>>().join(",")
+}
 
 /// What starts the guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]

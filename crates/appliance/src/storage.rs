@@ -126,6 +126,34 @@ spelled! {
     }
 }
 
+impl DiskFormat {
+    /// The format that the ending of a file's name stands for.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        let (_, ending) = base_name(name).rsplit_once('.')?;
+        Some(match ending.to_ascii_lowercase().as_str() {
+            "vmdk" => Self::Vmdk,
+            "qcow2" => Self::Qcow2,
+            "vhd" | "vpc" => Self::Vhd,
+            "vhdx" | "avhdx" => Self::Vhdx,
+            "vdi" => Self::Vdi,
+            "raw" | "img" => Self::Raw,
+            "iso" => Self::Iso,
+            _ => return None,
+        })
+    }
+}
+
+/// The last part of a name with either kind of slash, or of a name on a datastore, `[store] folder/name`.
+#[must_use]
+pub fn base_name(name: &str) -> &str {
+    let name = match name.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((_, path)) => path.trim_start(),
+        None => name,
+    };
+    name.rsplit(['/', '\\']).next().unwrap_or(name)
+}
+
 /// What becomes of writes to a disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
