@@ -38,7 +38,7 @@ mod zero;
 
 pub use compare::{Comparison, Difference, ScanSettings, compare};
 pub use digest::digest;
-pub use files::{AtomicFiles, InPlace, remove_partial_outputs};
+pub use files::{AtomicFiles, AtomicFolder, InPlace, remove_partial_outputs};
 pub use map::{MapEntry, map};
 pub use measure::measure;
 pub use plan::{Destination, FastPath, Plan, Shape, Verification};

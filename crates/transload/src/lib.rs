@@ -58,6 +58,7 @@
 use std::path::{Path, PathBuf};
 
 pub mod export;
+pub mod validate;
 
 pub use transload_appliance as appliance;
 pub use transload_block as block;

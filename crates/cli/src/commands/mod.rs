@@ -13,6 +13,7 @@ mod man;
 mod map;
 mod measure;
 mod resize;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,7 @@ pub(crate) struct Cli {
 enum Command {
     Convert(convert::Arguments),
     Export(export::Arguments),
+    Validate(validate::Arguments),
     Info(info::Arguments),
     Map(map::Arguments),
     Check(check::Arguments),
@@ -61,6 +63,7 @@ impl Command {
         match self {
             Self::Convert(arguments) => arguments.json,
             Self::Export(arguments) => arguments.json,
+            Self::Validate(arguments) => arguments.json,
             Self::Info(arguments) => arguments.json,
             Self::Map(arguments) => arguments.json,
             Self::Check(arguments) => arguments.json,
@@ -78,6 +81,7 @@ impl Command {
         match self {
             Self::Convert(arguments) => convert::run(arguments),
             Self::Export(arguments) => export::run(arguments),
+            Self::Validate(arguments) => validate::run(arguments),
             Self::Info(arguments) => info::run(arguments),
             Self::Map(arguments) => map::run(arguments),
             Self::Check(arguments) => check::run(arguments),
