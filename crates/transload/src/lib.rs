@@ -58,6 +58,8 @@
 use std::path::{Path, PathBuf};
 
 pub mod export;
+pub mod import;
+pub mod repack;
 pub mod validate;
 
 pub use transload_appliance as appliance;

@@ -8,10 +8,12 @@ mod create;
 mod digest;
 mod export;
 mod formats;
+mod import;
 mod info;
 mod man;
 mod map;
 mod measure;
+mod repack;
 mod resize;
 mod validate;
 
@@ -43,7 +45,9 @@ pub(crate) struct Cli {
 enum Command {
     Convert(convert::Arguments),
     Export(export::Arguments),
+    Import(import::Arguments),
     Validate(validate::Arguments),
+    Repack(repack::Arguments),
     Info(info::Arguments),
     Map(map::Arguments),
     Check(check::Arguments),
@@ -63,7 +67,9 @@ impl Command {
         match self {
             Self::Convert(arguments) => arguments.json,
             Self::Export(arguments) => arguments.json,
+            Self::Import(arguments) => arguments.json,
             Self::Validate(arguments) => arguments.json,
+            Self::Repack(arguments) => arguments.json,
             Self::Info(arguments) => arguments.json,
             Self::Map(arguments) => arguments.json,
             Self::Check(arguments) => arguments.json,
@@ -81,7 +87,9 @@ impl Command {
         match self {
             Self::Convert(arguments) => convert::run(arguments),
             Self::Export(arguments) => export::run(arguments),
+            Self::Import(arguments) => import::run(arguments),
             Self::Validate(arguments) => validate::run(arguments),
+            Self::Repack(arguments) => repack::run(arguments),
             Self::Info(arguments) => info::run(arguments),
             Self::Map(arguments) => map::run(arguments),
             Self::Check(arguments) => check::run(arguments),

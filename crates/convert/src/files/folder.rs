@@ -27,8 +27,8 @@ impl AtomicFolder {
     /// the operating system answers.
     pub fn create(path: &Path, force: bool) -> Result<Self> {
         let context = |error| Error::io(path.display().to_string(), error);
-        match fs::read_dir(path) {
-            Ok(mut entries) if entries.next().is_some() && !force => {
+        match fs::read_dir(path).map(|mut entries| entries.next().is_some()) {
+            Ok(true) if !force => {
                 let text = format!("{}: is not empty", path.display());
                 return Err(Error::new(ErrorKind::Denied, text)
                     .with_remedy("name another folder, or replace files of the same names with --force"));

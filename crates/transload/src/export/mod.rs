@@ -24,7 +24,11 @@ mod source;
 pub use estimate::{Estimate, estimate};
 pub use names::file_stem;
 pub use plan::{ExportPlan, ExportedKind, PlannedFile};
+pub(crate) use member::into_io;
+pub(crate) use archive::{Contents, Packager, Payload};
+pub(crate) use pack::{EngineSettings, Part, compress};
 pub use pack::{ExportReport, ExportTarget, ExportedFile};
+pub(crate) use source::choose_system;
 pub use source::{MachineSource, SourceSettings};
 
 use std::num::NonZeroUsize;

@@ -24,7 +24,7 @@ use transload_convert::{Cancel, Progress};
 use transload_image::{Access, Source};
 use transload_image::vmdk::strict::StreamFacts;
 
-use package::Examination;
+pub(crate) use package::{Examination, rewriting_rules};
 pub use rules::Soundness;
 
 /// How to validate.

@@ -16,25 +16,25 @@ use super::{MemberReport, SignatureReport, ValidateSettings};
 
 /// A rule that is broken.
 #[derive(Debug)]
-pub(super) struct Observation {
-    pub(super) rule: &'static ContainerRule,
-    pub(super) subject: String,
-    pub(super) message: String,
+pub(crate) struct Observation {
+    pub(crate) rule: &'static ContainerRule,
+    pub(crate) subject: String,
+    pub(crate) message: String,
 }
 
 /// All that was seen.
 #[derive(Debug, Default)]
-pub(super) struct Examination {
-    pub(super) observations: Vec<Observation>,
-    pub(super) members: Vec<MemberReport>,
-    pub(super) package: Option<Package>,
-    pub(super) algorithm: Option<ManifestAlgorithm>,
-    pub(super) signature: Option<SignatureReport>,
+pub(crate) struct Examination {
+    pub(crate) observations: Vec<Observation>,
+    pub(crate) members: Vec<MemberReport>,
+    pub(crate) package: Option<Package>,
+    pub(crate) algorithm: Option<ManifestAlgorithm>,
+    pub(crate) signature: Option<SignatureReport>,
 }
 
 impl Examination {
     /// Looks at everything in `source`.
-    pub(super) fn of(source: &Source, settings: &ValidateSettings) -> Result<Self> {
+    pub(crate) fn of(source: &Source, settings: &ValidateSettings) -> Result<Self> {
         let mut this = Self::default();
         let members = this.walk(source)?;
         let descriptor = members.iter().position(|member| member.has_ending("ovf"));
@@ -51,6 +51,25 @@ impl Examination {
     pub(super) fn machines(&self) -> Vec<String> {
         let systems = self.package.iter().flat_map(|package| &package.systems);
         systems.map(|system| system.machine.name.clone()).collect()
+    }
+
+    /// Disks whose own size is not the one that the descriptor says: the disk's id, its file's name, and its bytes.
+    pub(crate) fn wrong_capacities(&self) -> Vec<(String, String, u64)> {
+        let Some(package) = &self.package else { return Vec::new() };
+        let wrong = |href: &str| {
+            let mut seen = self.observations.iter().filter(|seen| seen.rule.rule.id == rules::DISK_CAPACITY.rule.id);
+            seen.any(|seen| plain(&seen.subject) == plain(href))
+        };
+        let mut found = Vec::new();
+        for disk in &package.disks {
+            let file = disk.file.as_ref().and_then(|id| package.file(id));
+            let Some(file) = file.filter(|file| wrong(&file.href)) else { continue };
+            let member = self.members.iter().find(|member| plain(&member.name) == plain(&file.href));
+            if let Some(stream) = member.and_then(|member| member.stream.as_ref()) {
+                found.push((disk.id.clone(), file.href.clone(), stream.capacity));
+            }
+        }
+        found
     }
 
     fn see(&mut self, rule: &'static ContainerRule, subject: &str, message: impl Into<String>) {
@@ -342,4 +361,29 @@ impl Examination {
             self.see(&rules::DISK_CAPACITY, name, message);
         }
     }
+}
+
+/// A name without the `./` before it.
+fn plain(name: &str) -> &str {
+    name.trim_start_matches("./")
+}
+
+/// The rules that a file breaks by its own bytes as a disk, by any of the names that it has: those for which it has to be
+/// written anew.
+pub(crate) fn rewriting_rules(examination: &Examination, names: &[String]) -> Vec<String> {
+    let rewriting = [
+        &rules::DISK_FORMAT,
+        &rules::DISK_END,
+        &rules::DISK_TRAILING,
+        &rules::DISK_STRUCTURE,
+        &rules::DISK_VERSION,
+        &rules::DISK_GRAIN,
+        &rules::DISK_LAST_GRAIN,
+    ];
+    let about = |subject: &str| names.iter().any(|name| plain(name) == plain(subject));
+    let seen = examination.observations.iter().filter(|seen| about(&seen.subject));
+    let mut ids: Vec<_> = seen.map(|seen| seen.rule.rule.id.to_owned()).collect();
+    ids.retain(|id| rewriting.iter().any(|rule| rule.rule.id == id));
+    ids.dedup();
+    ids
 }

@@ -7,12 +7,12 @@ use transload_appliance::profile::{Importer, Kind, Rule, Severity};
 
 /// A rule, and who minds.
 #[derive(Debug)]
-pub(super) struct ContainerRule {
-    pub(super) rule: Rule,
+pub(crate) struct ContainerRule {
+    pub(crate) rule: Rule,
     /// How an importer takes it; `None` where it does not mind.
-    pub(super) minds: fn(&Importer) -> Option<Severity>,
+    pub(crate) minds: fn(&Importer) -> Option<Severity>,
     /// What breaks it is broken for everybody.
-    pub(super) soundness: Soundness,
+    pub(crate) soundness: Soundness,
 }
 
 /// What a broken rule says of the package as such.
