@@ -45,6 +45,8 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "7z", package: "7zip" },
     Tool { program: "ewfacquire", package: "ewf-tools" },
     Tool { program: "python3", package: "python3" },
+    Tool { program: "bsdtar", package: "libarchive-tools" },
+    Tool { program: "openssl", package: "openssl" },
 ];
 
 /// Modules of Debian's own Python that the tests load, and their packages.

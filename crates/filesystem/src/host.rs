@@ -339,7 +339,8 @@ impl FileSystemWrite for Host {
             let spec = |time: Option<Timestamp>| {
                 time.map_or(OMIT, |time| Timespec { tv_sec: time.seconds, tv_nsec: time.nanos.into() })
             };
-            let times = Timestamps { last_access: spec(attributes.accessed), last_modification: spec(attributes.modified) };
+            let times =
+                Timestamps { last_access: spec(attributes.accessed), last_modification: spec(attributes.modified) };
             rustix::fs::utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(within)?;
         }
         Ok(())

@@ -35,8 +35,10 @@ mod text;
 mod walk;
 mod write;
 
-pub use contract::{Entry, FileId, FileKind, FileSystem, FileSystemExt, Info, Metadata, Owner, Stream, Timestamp, Xattr};
-pub use copy::{CopySettings, Copier, Existing};
+pub use contract::{
+    Entry, FileId, FileKind, FileSystem, FileSystemExt, Info, Metadata, Owner, Stream, Timestamp, Xattr,
+};
+pub use copy::{Copier, CopySettings, Existing};
 pub use host::Host;
 pub use make::{ExtVersion, FatBits, MakeKind, MakeSettings, make};
 pub use path::{Follow, Resolved};

@@ -37,8 +37,11 @@ impl Ext {
 
     /// As [`map_into`](Self::map_into), whatever the bytes are.
     pub(super) fn map_whole(&self, inode: &Inode, runs: &mut Runs, tables: &mut Vec<u64>) -> Result<()> {
-        let done =
-            if inode.has(flag::EXTENTS) { self.extents(inode, runs, tables) } else { self.block_map(inode, runs, tables) };
+        let done = if inode.has(flag::EXTENTS) {
+            self.extents(inode, runs, tables)
+        } else {
+            self.block_map(inode, runs, tables)
+        };
         done.map_err(|error| error.context(format_args!("inode {}", inode.number)))
     }
 
@@ -183,7 +186,8 @@ impl Ext {
 
     /// Reads a block of metadata.
     pub(super) fn block(&self, block: u64) -> Result<Vec<u8>> {
-        self.cache.read_vec(self.block_offset(block)?, in_memory(self.superblock.block_size.into(), 64 << 10, "a block")?)
+        self.cache
+            .read_vec(self.block_offset(block)?, in_memory(self.superblock.block_size.into(), 64 << 10, "a block")?)
     }
 
     /// Where a block stands, in bytes.

@@ -137,7 +137,9 @@ impl Plan {
         put(0x60, &(0x2_u32 | if is_4 { 0xC0 } else { 0 }).to_le_bytes());
         // few backups, large files; huge files, many folders, wide inodes, checksums
         put(0x64, &(0x3_u32 | if is_4 { 0x468 } else { 0 }).to_le_bytes());
-        for (at, value) in [(0x36, 0xFFFF), (0x38, 0xEF53), (0x3A, 1), (0x3C, 1), (0x58, INODE_SIZE), (0x15C, 32), (0x15E, 32)] {
+        for (at, value) in
+            [(0x36, 0xFFFF), (0x38, 0xEF53), (0x3A, 1), (0x3C, 1), (0x58, INODE_SIZE), (0x15C, 32), (0x15E, 32)]
+        {
             put(at, &u16::to_le_bytes(value));
         }
         put(0x5A, &u16::try_from(number).unwrap_or(u16::MAX).to_le_bytes());
@@ -256,7 +258,8 @@ fn write_group(
         }
     }
     let free = count - used;
-    let mut put = |at: usize, value: u64| raw[at..at + 2].copy_from_slice(&u16::try_from(value).unwrap_or(0).to_le_bytes());
+    let mut put =
+        |at: usize, value: u64| raw[at..at + 2].copy_from_slice(&u16::try_from(value).unwrap_or(0).to_le_bytes());
     put(0x0C, free);
     put(0x0E, (plan.inodes_per_group - own).into());
     put(0x10, u64::from(group == 0));
@@ -314,7 +317,8 @@ fn make_journal(ext: &Ext, plan: &Plan, times: &Attributes, now: Timestamp) -> R
     inode.set_links(1);
     ext.write_inode(&mut inode)?;
     let mut head = vec![0; plan.block_size as usize];
-    for (at, value) in [(0, 0xC03B_3998), (4, 4), (12, plan.block_size), (16, plan.journal), (20, 1), (24, 1), (64, 1)] {
+    for (at, value) in [(0, 0xC03B_3998), (4, 4), (12, plan.block_size), (16, plan.journal), (20, 1), (24, 1), (64, 1)]
+    {
         head[at..at + 4].copy_from_slice(&u32::to_be_bytes(value));
     }
     for (index, (_, count, block)) in pieces.iter().enumerate() {

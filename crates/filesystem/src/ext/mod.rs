@@ -27,8 +27,8 @@ use crate::cache::Cache;
 use crate::contract::{Entry, FileId, FileKind, FileSystem, Info, Metadata, Stream, Xattr};
 use crate::fields::{in_memory, invalid, unsupported};
 use crate::probe::Kind;
-use superblock::{Superblock, incompat};
 pub(crate) use mkfs::make;
+use superblock::{Superblock, incompat};
 pub(crate) use write::open as open_writable;
 
 const ROOT: FileId = FileId(2);

@@ -189,7 +189,9 @@ fn label(text: &str) -> Result<[u8; 11]> {
     let upper = text.to_uppercase();
     let sound = upper.is_ascii() && upper.bytes().all(|byte| byte >= b' ' && !br#""*+,./:;<=>?[\]|"#.contains(&byte));
     if !sound || upper.len() > 11 {
-        return Err(invalid(format!("\"{text}\" cannot be the label of a FAT filesystem: eleven letters, digits, blanks")));
+        return Err(invalid(format!(
+            "\"{text}\" cannot be the label of a FAT filesystem: eleven letters, digits, blanks"
+        )));
     }
     let mut label = [b' '; 11];
     label[..upper.len()].copy_from_slice(upper.as_bytes());

@@ -21,9 +21,9 @@ use crate::fields::{corrupt, invalid};
 use crate::mapped::MappedFile;
 use crate::probe::Kind;
 pub(crate) use mkfs::make;
-use volume::{Volume, Width};
 pub(crate) use name::same as same_name;
 pub(crate) use volume::looks_like;
+use volume::{Volume, Width};
 pub(crate) use write::open as open_writable;
 
 const ROOT: FileId = FileId(0);
@@ -65,7 +65,8 @@ impl Fat {
             size: volume.size,
             notes: Vec::new(),
         };
-        let mut this = Self { cache, volume, info, counts: Mutex::new(Counts { next: 2, free: None }), now: Timestamp::default() };
+        let mut this =
+            Self { cache, volume, info, counts: Mutex::new(Counts { next: 2, free: None }), now: Timestamp::default() };
         if let Some(label) = this.root_label()? {
             this.info.label = label;
         }

@@ -277,9 +277,10 @@ impl FileSystemWrite for Fat {
                 return Err(invalid(format!("{}: the folder is not empty", String::from_utf8_lossy(text))));
             }
         }
-        let places = self.folder_pieces(dir)?.into_iter().flat_map(|(place, length)| {
-            (0..length / ENTRY as u64).map(move |index| place + index * ENTRY as u64)
-        });
+        let places = self
+            .folder_pieces(dir)?
+            .into_iter()
+            .flat_map(|(place, length)| (0..length / ENTRY as u64).map(move |index| place + index * ENTRY as u64));
         for place in places.skip(slot.first).take(slot.entries) {
             self.cache.write(&[0xE5], place)?;
         }

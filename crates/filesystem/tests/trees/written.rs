@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use transload_block::{BlockWrite, FileBlock, Memory};
 use transload_filesystem::{
-    Attributes, Copier, CopySettings, Existing, ExtVersion, FatBits, FileSystemExt, Follow, Host,
-    MakeKind, MakeSettings, Owner, Timestamp, make, open_writable,
+    Attributes, Copier, CopySettings, Existing, ExtVersion, FatBits, FileSystemExt, Follow, Host, MakeKind,
+    MakeSettings, Owner, Timestamp, make, open_writable,
 };
 use transload_testkit::witness::{must, run, said};
 
@@ -100,9 +100,12 @@ fn trees_in_ext_are_clean_and_whole() {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("source");
     tree::make(&source, Limits { unix: true, attributes: true, many: 300 });
-    for (version, size) in
-        [(ExtVersion::Ext2, 40 << 20), (ExtVersion::Ext3, 60 << 20), (ExtVersion::Ext4, 64 << 20), (ExtVersion::Ext4, 600 << 20)]
-    {
+    for (version, size) in [
+        (ExtVersion::Ext2, 40 << 20),
+        (ExtVersion::Ext3, 60 << 20),
+        (ExtVersion::Ext4, 64 << 20),
+        (ExtVersion::Ext4, 600 << 20),
+    ] {
         eprintln!("{version:?} of {size}");
         let image = folder.path().join("image");
         new_image(&image, size, MakeKind::Ext(version));
@@ -163,7 +166,9 @@ fn a_folder_with_a_hash_tree_gets_new_names() {
             let name = format!("new {index}");
             let contents = Memory::from(vec![7; index]);
             filesystem.create_file(filesystem.root(), name.as_bytes(), &contents, &Attributes::default()).unwrap();
-            filesystem.remove(filesystem.root(), format!("some name in a large folder {}", index * 7).as_bytes()).unwrap();
+            filesystem
+                .remove(filesystem.root(), format!("some name in a large folder {}", index * 7).as_bytes())
+                .unwrap();
         }
         filesystem.flush().unwrap();
         assert_clean_ext(&image);
@@ -190,9 +195,7 @@ fn trees_in_fat_are_clean_and_whole() {
     let source = folder.path().join("source");
     tree::make(&source, Limits { unix: false, attributes: false, many: 500 });
     let rules = Rules { unix: false, time: None, attributes: false };
-    for (bits, size) in
-        [(FatBits::Twelve, 16 << 20), (FatBits::Sixteen, 64 << 20), (FatBits::ThirtyTwo, 64 << 20)]
-    {
+    for (bits, size) in [(FatBits::Twelve, 16 << 20), (FatBits::Sixteen, 64 << 20), (FatBits::ThirtyTwo, 64 << 20)] {
         eprintln!("{bits:?}");
         let image = folder.path().join("image");
         new_image(&image, size, MakeKind::Fat(Some(bits)));

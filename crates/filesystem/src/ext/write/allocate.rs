@@ -42,7 +42,8 @@ impl Ext {
             let bitmap = group.block_bitmap();
             self.write_bits(group, bitmap, &bits)?;
             let free = group.free_blocks().checked_sub(taken);
-            group.set_free_blocks(free.ok_or_else(|| corrupt(format!("ext group {number}: its count of free blocks")))?);
+            group
+                .set_free_blocks(free.ok_or_else(|| corrupt(format!("ext group {number}: its count of free blocks")))?);
             state.free_blocks = state.free_blocks.saturating_sub(taken.into());
             let block = base + bit as u64;
             state.next_block = block + u64::from(taken);
@@ -117,7 +118,8 @@ impl Ext {
     pub(super) fn release_inode(&self, state: &mut State, number: u32, kind: FileKind) -> Result<()> {
         let per_group = self.superblock.inodes_per_group;
         let (index, bit) = ((number - 1) / per_group, (number - 1) % per_group);
-        let group = state.groups.get_mut(index as usize).ok_or_else(|| corrupt(format!("inode {number} is in no group")))?;
+        let group =
+            state.groups.get_mut(index as usize).ok_or_else(|| corrupt(format!("inode {number} is in no group")))?;
         let mut bits = self.inode_bits(group)?;
         if !is_set(&bits, bit as usize) {
             return Err(corrupt(format!("inode {number} is in use and marked as free")));

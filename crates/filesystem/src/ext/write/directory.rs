@@ -47,7 +47,14 @@ impl Ext {
     }
 
     /// Puts a name into a folder, behind the others in the first block that has room, or into a new block.
-    pub(super) fn insert(&self, state: &mut State, folder: Inode, name: &[u8], number: u32, kind: FileKind) -> Result<()> {
+    pub(super) fn insert(
+        &self,
+        state: &mut State,
+        folder: Inode,
+        name: &[u8],
+        number: u32,
+        kind: FileKind,
+    ) -> Result<()> {
         refuse_inline(&folder)?;
         let mut folder = folder;
         self.take_off_index(&mut folder)?;
@@ -166,7 +173,8 @@ impl Ext {
             return Ok(());
         }
         let (pieces, _) = self.pieces_of(folder)?;
-        for (index, block) in pieces.iter().flat_map(|(_, count, block)| *block..*block + u64::from(*count)).enumerate() {
+        for (index, block) in pieces.iter().flat_map(|(_, count, block)| *block..*block + u64::from(*count)).enumerate()
+        {
             let mut bytes = self.block(block)?;
             let end = self.usable();
             let (_, length, number) = self.entry_at(&bytes, 0)?;

@@ -108,7 +108,10 @@ impl Ext {
         let inodes = u64::from(superblock.inodes).div_ceil(superblock.inodes_per_group.into());
         let count = count.min(inodes);
         // Groups are held in memory: 4 million are 512 TiB.
-        u32::try_from(count).ok().filter(|count| (1..=4 << 20).contains(count)).ok_or_else(|| corrupt(format!("ext: {count} groups")))
+        u32::try_from(count)
+            .ok()
+            .filter(|count| (1..=4 << 20).contains(count))
+            .ok_or_else(|| corrupt(format!("ext: {count} groups")))
     }
 
     /// The first block of a group and how many it has.

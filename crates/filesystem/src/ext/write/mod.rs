@@ -70,7 +70,11 @@ impl Ext {
         if folder.kind != FileKind::Directory {
             return Err(invalid(format!("inode {} is no folder", dir.0)));
         }
-        if name.is_empty() || name.len() > 255 || matches!(name, b"." | b"..") || name.iter().any(|b| matches!(b, 0 | b'/')) {
+        if name.is_empty()
+            || name.len() > 255
+            || matches!(name, b"." | b"..")
+            || name.iter().any(|b| matches!(b, 0 | b'/'))
+        {
             return Err(invalid(format!("\"{}\" cannot be a name in ext", name.escape_ascii())));
         }
         if self.names(state, &folder)?.contains_key(name) {

@@ -24,10 +24,14 @@ pub(crate) fn refuse_unwritable(device: &dyn BlockRead, superblock: &Superblock)
     let fields = Fields::new(&raw, "ext superblock");
     let remedy = "mount the filesystem once, or run e2fsck on it";
     if superblock.has(incompat::RECOVER) {
-        return Err(unsupported("ext: writing while the journal holds changes that were not played back").with_remedy(remedy));
+        return Err(
+            unsupported("ext: writing while the journal holds changes that were not played back").with_remedy(remedy)
+        );
     }
     if !superblock.clean || fields.le16(0x3A)? & 2 != 0 {
-        return Err(unsupported("ext: writing to a filesystem that was not unmounted, or has errors").with_remedy(remedy));
+        return Err(
+            unsupported("ext: writing to a filesystem that was not unmounted, or has errors").with_remedy(remedy)
+        );
     }
     if fields.le32(0xE8)? != 0 {
         return Err(unsupported("ext: writing while deleted files wait to be freed").with_remedy(remedy));
@@ -35,7 +39,8 @@ pub(crate) fn refuse_unwritable(device: &dyn BlockRead, superblock: &Superblock)
     let kept_up = incompat::HANDLED & !(incompat::MMP | incompat::EA_INODE | incompat::CASEFOLD | incompat::ENCRYPT);
     let (incompatible, read_only) = (superblock.incompat & !kept_up, superblock.ro_compat & !RO_WRITTEN);
     if incompatible != 0 || read_only != 0 {
-        let text = format!("ext: writing with the features {incompatible:#x} (incompatible), {read_only:#x} (read-only)");
+        let text =
+            format!("ext: writing with the features {incompatible:#x} (incompatible), {read_only:#x} (read-only)");
         return Err(unsupported(text));
     }
     Ok(raw)
@@ -104,5 +109,8 @@ fn set_bit(raw: &mut [u8], at: usize, bit: u32) {
 /// The lower and the upper half of a number.
 pub(crate) fn halves(number: u64) -> [u32; 2] {
     let bytes = number.to_le_bytes();
-    [u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]), u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]])]
+    [
+        u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]),
+        u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),
+    ]
 }

@@ -21,8 +21,7 @@ struct Stored {
 
 impl Stored {
     fn new(xattr: &Xattr) -> Result<Self> {
-        const PREFIXES: &[(&[u8], u8)] =
-            &[(b"user.", 1), (b"trusted.", 4), (b"security.", 6)];
+        const PREFIXES: &[(&[u8], u8)] = &[(b"user.", 1), (b"trusted.", 4), (b"security.", 6)];
         let lists: [(&[u8], u8); 2] = [(b"system.posix_acl_access", 2), (b"system.posix_acl_default", 3)];
         if let Some((_, index)) = lists.iter().find(|(name, _)| *name == xattr.name) {
             return Ok(Self { index: *index, suffix: Vec::new(), value: access_list(&xattr.value)? });
