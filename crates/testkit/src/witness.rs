@@ -125,6 +125,38 @@ pub fn qcowinfo(image: &Path) -> String {
     must("qcowinfo", [image])
 }
 
+/// What OpenStack's gate says of an image; `None`, said aloud, when it is not installed.
+///
+/// # Panics
+/// When Python cannot be started.
+#[must_use]
+pub fn openstack(image: &Path) -> Option<String> {
+    let script = "
+import sys
+try:
+    from oslo_utils.imageutils import format_inspector as f
+except ImportError:
+    print('missing'); sys.exit()
+try:
+    i = f.detect_file_format(sys.argv[1])
+    i.safety_check()
+    print('safe', str(i), i.virtual_size)
+except Exception as e:
+    print('refused', type(e).__name__, e)
+";
+    // `cargo xtask setup` installs it into an environment of its own.
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/witness-python/bin/python");
+    let python = if own.exists() { own.to_string_lossy().into_owned() } else { "python3".to_owned() };
+    let answer = must(&python, [OsStr::new("-c"), OsStr::new(script), image.as_os_str()]);
+    if answer.trim() == "missing" {
+        eprintln!(
+            "SKIPPED: oslo.utils is not installed (cargo xtask setup does it): OpenStack's verdict is not tested"
+        );
+        return None;
+    }
+    Some(answer.trim().to_owned())
+}
+
 /// All that a program said.
 #[must_use]
 pub fn said(output: &Output) -> String {

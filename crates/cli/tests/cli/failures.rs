@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::run::{complaint, disk, fail, folder_with_disk, names, run, succeed};
+use crate::run::{complaint, disk, fail, folder_with_disk, names, run, succeed, transload};
 
 #[test]
 fn a_missing_image_is_named_with_its_cause() {

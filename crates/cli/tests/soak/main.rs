@@ -7,7 +7,7 @@
 //!
 //! A failure names its seed, with which it comes again.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod clock;
 mod conversions;
