@@ -5,9 +5,12 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use transload::block::{Error, ErrorKind, Result};
+use transload::convert::Output;
 use transload::image::{FORMATS, Format};
+use transload::nbd::{ConnectSettings, NbdDisk};
 
 /// The format of a new image: the one that was asked for, or the one that the name's ending stands for.
 pub(crate) fn format(asked: Option<&'static Format>, path: &Path) -> Result<&'static Format> {
@@ -21,6 +24,15 @@ pub(crate) fn format(asked: Option<&'static Format>, path: &Path) -> Result<&'st
 /// The formats that can be written.
 pub(crate) fn writable() -> impl Iterator<Item = &'static Format> {
     FORMATS.iter().copied().filter(|format| format.create.is_some() || format.sink.is_some())
+}
+
+/// The export of an NBD server at `address` as the place for an image.
+pub(crate) fn nbd_export(address: &str) -> Result<Output> {
+    let disk = NbdDisk::connect(&address.parse()?, &ConnectSettings::default())?;
+    if disk.is_read_only() {
+        return Err(Error::new(ErrorKind::ReadOnly, format!("{address}: the export is read-only")));
+    }
+    Ok(Output::Storage { name: address.to_owned(), storage: Arc::new(disk) })
 }
 
 /// Whether `path` is a block device, which is written in place.

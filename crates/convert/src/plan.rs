@@ -10,6 +10,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use transload_block::{Error, ErrorKind, Result};
+use transload_image::codec::Level;
 use transload_image::{Format, OptionValues, Variant};
 
 use crate::shape::Shape;
@@ -26,6 +27,16 @@ pub enum Destination {
     BlockDevice,
     /// A pipe, written from front to back.
     Pipe,
+    /// A storage that was open already, written in place.
+    Storage,
+}
+
+impl Destination {
+    /// Whether what was there before is written over, instead of being replaced at the end.
+    #[must_use]
+    pub const fn is_in_place(self) -> bool {
+        matches!(self, Self::BlockDevice | Self::Storage)
+    }
 }
 
 /// A shorter way that is taken where the bytes allow it.
@@ -68,8 +79,8 @@ pub struct Plan {
     pub shape: Shape,
     /// The disk's size in bytes, where it is known.
     pub virtual_size: Option<u64>,
-    /// The compression level of the target's units; 0 when they are not compressed.
-    pub level: u32,
+    /// How hard the target's units are compressed; `None` when they are not.
+    pub level: Option<Level>,
     /// Worker threads.
     pub threads: usize,
     /// Guest bytes that a worker takes at once.
@@ -80,6 +91,8 @@ pub struct Plan {
     pub table_bytes: u64,
     /// Shorter ways that are taken where they can be.
     pub fast_paths: Vec<FastPath>,
+    /// Whether units that pass unchanged are not decoded for their proof.
+    pub trust_source: bool,
     /// How the result is proved.
     pub verification: Option<Verification>,
     /// Digests that are computed on the way.
@@ -90,10 +103,10 @@ pub struct Plan {
     pub(crate) sizing: Sizing,
 }
 
-impl Plan {
-    /// The compression level when units are compressed and nobody chose one: where deflate is still fast.
-    pub const DEFAULT_LEVEL: u32 = 4;
+/// Guest bytes of a compressed unit where no option says otherwise: the clusters and grains of every format that has any.
+const DEFAULT_UNIT: u64 = 64 << 10;
 
+impl Plan {
     /// Decides how to convert `input` to `output`.
     ///
     /// # Errors
@@ -114,10 +127,11 @@ impl Plan {
         };
         let streamed = matches!(input, Input::Stream { .. });
         let sparse = values.text("preallocation").is_none_or(|mode| mode == "off");
-        let grows = format.name == "raw" && sparse && destination != Destination::BlockDevice;
+        let grows = format.name == "raw" && sparse && !destination.is_in_place();
         if virtual_size.is_none() && !grows {
             let target = match destination {
                 Destination::BlockDevice => "a block device",
+                Destination::Storage => "a place that has a size of its own",
                 _ if !sparse => "a target that room is set aside for",
                 _ => format.title,
             };
@@ -130,7 +144,7 @@ impl Plan {
         let hashing = !settings.digests.is_empty() || verification == Some(Verification::Digest);
         let threads = settings.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);
         let sizing = Sizing { memory: settings.memory, threads, shape, hashing };
-        let crew = sizing.of(values.size("cluster_size").unwrap_or(64 << 10));
+        let crew = sizing.of(values.size("cluster_size").unwrap_or(DEFAULT_UNIT));
         let mut plan = Self {
             source,
             streamed,
@@ -139,22 +153,20 @@ impl Plan {
             destination,
             shape,
             virtual_size,
-            level: match settings.compression {
-                Some(compression) => compression.level,
-                None if compressed => Self::DEFAULT_LEVEL,
-                None => 0,
-            },
+            level: settings.compression.map(|compression| compression.level).or(compressed.then(Level::default)),
             threads: crew.crew.threads,
             task_bytes: crew.span,
             window: crew.crew.window,
             table_bytes: sizing.table_bytes(),
             fast_paths: Vec::new(),
+            trust_source: false,
             verification,
             digests: settings.digests.clone(),
             values,
             sizing,
         };
         plan.fast_paths = plan.find_fast_paths(input, hashing);
+        plan.trust_source = settings.trust_source && !hashing && plan.fast_paths.contains(&FastPath::PassThrough);
         Ok(plan)
     }
 
@@ -162,12 +174,13 @@ impl Plan {
         let raw = self.source == "raw" && self.target == "raw";
         let sparse = self.values.text("preallocation").is_none_or(|mode| mode == "off");
         let reflink = raw && !self.streamed && !hashing && sparse && self.destination == Destination::File;
-        let encoded = match input {
-            Input::Image(opened) => opened.device.capabilities().encoded.is_some(),
-            Input::Stream { .. } => true,
+        let unit = match input {
+            Input::Image(opened) => opened.device.capabilities().encoded.map(|encoded| encoded.encoded_unit_size()),
+            Input::Stream { stream, .. } => (self.source != "raw").then(|| stream.unit_size()),
         };
+        let encoded = unit == Some(self.values.size("cluster_size").unwrap_or(DEFAULT_UNIT));
         let mut found = vec![FastPath::SkipZeroes];
-        found.extend((encoded && self.level > 0).then_some(FastPath::PassThrough));
+        found.extend((encoded && self.level.is_some()).then_some(FastPath::PassThrough));
         found.extend(reflink.then_some(FastPath::Reflink));
         found
     }
@@ -182,6 +195,7 @@ impl fmt::Display for Plan {
             Destination::File => "a file that appears when it is whole",
             Destination::BlockDevice => "a block device, written in place",
             Destination::Pipe => "a pipe",
+            Destination::Storage => "written in place",
         };
         write!(f, "target    {}, {place}", self.target)?;
         for (key, value) in &self.options {
@@ -192,8 +206,8 @@ impl fmt::Display for Plan {
             Shape::Ordered => "ordered: every thread encodes, one appends",
         };
         write!(f, "\nshape     {how}")?;
-        if self.level > 0 {
-            write!(f, ", compressed at level {}", self.level)?;
+        if let Some(level) = self.level {
+            write!(f, ", compressed at level {level}")?;
         }
         write!(
             f,
@@ -208,7 +222,8 @@ impl fmt::Display for Plan {
             .iter()
             .map(|path| match path {
                 FastPath::SkipZeroes => "zeroes are skipped",
-                FastPath::PassThrough => "compressed units pass unchanged",
+                FastPath::PassThrough if self.trust_source => "compressed units pass unchanged and unchecked",
+                FastPath::PassThrough => "compressed units pass unchanged once they are checked",
                 FastPath::Reflink => "blocks are shared where the file system can",
             })
             .collect();
@@ -223,7 +238,15 @@ impl fmt::Display for Plan {
 
 /// What kind of place `output` is, and whether it may be written.
 fn destination(output: &Output, force: bool) -> Result<Destination> {
-    let Output::Path(path) = output else { return Ok(Destination::Pipe) };
+    let path = match output {
+        Output::Path(path) => path,
+        Output::Pipe(_) => return Ok(Destination::Pipe),
+        Output::Storage { .. } if force => return Ok(Destination::Storage),
+        Output::Storage { name, .. } => {
+            return Err(Error::new(ErrorKind::Denied, format!("{name}: is written in place"))
+                .with_remedy("overwrite what is on it with --force"));
+        }
+    };
     let found = fs::metadata(path).ok().map(|metadata| metadata.file_type());
     let is_device = found.is_some_and(|kind| kind.is_block_device());
     if found.is_some_and(|kind| !kind.is_file() && !kind.is_block_device()) {

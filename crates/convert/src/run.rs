@@ -97,7 +97,15 @@ impl Plan {
         let run = Run { plan: &self, settings, ids: &ids, digests: Digests::new(&kinds), hashing: !kinds.is_empty() };
         match output {
             Output::Pipe(pipe) => run.into_pipe(origin, pipe, &mut report)?,
-            Output::Path(path) => run.into_file(origin, &path, sources, &mut report)?,
+            Output::Path(path) => {
+                let place = run.place(&path, sources)?;
+                run.into_place(origin, place, &mut report)?;
+            }
+            Output::Storage { name, storage } => {
+                let device = InPlace::over(name.clone(), storage);
+                run.refuse_small(&device, Path::new(&name))?;
+                run.into_place(origin, Place::Device(device, name.into()), &mut report)?;
+            }
         }
         report.elapsed_milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(report)
@@ -149,14 +157,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn into_file(
-        mut self,
-        origin: Origin,
-        path: &Path,
-        sources: Vec<transload_image::FileIdentity>,
-        report: &mut Report,
-    ) -> Result<()> {
-        let place = match self.plan.destination {
+    /// Where the image at `path` is made.
+    fn place(&self, path: &Path, sources: Vec<transload_image::FileIdentity>) -> Result<Place> {
+        match self.plan.destination {
             crate::Destination::BlockDevice => {
                 preflight::refuse_overlap(path, &sources)?;
                 let device = InPlace::open(path)?;
@@ -164,15 +167,18 @@ impl Run<'_> {
                 if let Some(tell) = self.settings.on_device {
                     tell(path);
                 }
-                Place::Device(device, path.to_owned())
+                Ok(Place::Device(device, path.to_owned()))
             }
             _ => {
                 if self.settings.preallocation != Preallocation::Off {
                     preflight::refuse_full(path, self.plan.virtual_size.unwrap_or(0))?;
                 }
-                Place::Files(AtomicFiles::create(path, self.settings.force, sources)?)
+                Ok(Place::Files(AtomicFiles::create(path, self.settings.force, sources)?))
             }
-        };
+        }
+    }
+
+    fn into_place(mut self, origin: Origin, place: Place, report: &mut Report) -> Result<()> {
         let source = match &origin {
             Origin::Device(device) => Some(Arc::clone(device)),
             Origin::Stream(_) => None,
@@ -333,7 +339,7 @@ impl Run<'_> {
         let feed = feed(origin, unit, share.span);
         let job = Job::new(&settings.cancel, settings.progress.as_deref());
         let digests = self.hashing.then_some(&mut self.digests);
-        let sink = ordered::copy(&job, &feed, sink, share.crew, digests)?;
+        let sink = ordered::copy(&job, &feed, sink, share.crew, self.plan.trust_source, digests)?;
         settings.cancel.check()?;
         (report.copied, report.skipped) = job.counts();
         Ok(sink)
@@ -387,7 +393,16 @@ impl Run<'_> {
     }
 
     fn reopen(&self, place: &Place) -> Result<Arc<dyn BlockRead>> {
+        let settings = OpenSettings {
+            format: Some(self.settings.format),
+            cache_bytes: usize::try_from(self.plan.table_bytes).unwrap_or(usize::MAX),
+            ..OpenSettings::default()
+        };
         let (path, known_as) = match place {
+            Place::Device(device, path) if self.plan.destination == crate::Destination::Storage => {
+                let source = Source::new(device.primary()?).with_path(path);
+                return Ok(transload_image::open(source, &settings)?.device);
+            }
             // A backing file is named relative to where the image will be, extents to where they are now.
             Place::Files(files) if self.plan.values.text("backing_file").is_some() => {
                 (files.staged_path(), files.final_path())
@@ -396,11 +411,6 @@ impl Run<'_> {
             Place::Device(_, path) => (path.clone(), path.clone()),
         };
         let bytes: Arc<dyn BlockRead> = Arc::new(FileBlock::open(&path, false)?);
-        let settings = OpenSettings {
-            format: Some(self.settings.format),
-            cache_bytes: usize::try_from(self.plan.table_bytes).unwrap_or(usize::MAX),
-            ..OpenSettings::default()
-        };
         let opened = transload_image::open(Source::new(bytes).with_path(known_as), &settings)?;
         Ok(opened.device)
     }

@@ -2,9 +2,13 @@
 //!
 //! A test that needs one fails loudly where it is missing: a proof that did not run is not one.
 
+mod python;
+
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+
+pub use python::{dissect, libvhdi};
 
 /// What the programs are called and where Debian has them.
 const PACKAGES: &[(&str, &str)] = &[
@@ -13,6 +17,17 @@ const PACKAGES: &[(&str, &str)] = &[
     ("vmdkinfo", "libvmdk-utils"),
     ("qcowinfo", "libqcow-utils"),
     ("vhdiinfo", "libvhdi-utils"),
+    ("nbdinfo", "libnbd-bin"),
+    ("nbdcopy", "libnbd-bin"),
+    ("gzip", "gzip"),
+    ("bzip2", "bzip2"),
+    ("xz", "xz-utils"),
+    ("zstd", "zstd"),
+    ("pigz", "pigz"),
+    ("tar", "tar"),
+    ("dmg2img", "dmg2img"),
+    ("7z", "7zip"),
+    ("ewfacquire", "ewf-tools"),
 ];
 
 /// Runs `program` and returns what it said and its exit code, whatever that is.
@@ -125,18 +140,29 @@ pub fn qcowinfo(image: &Path) -> String {
     must("qcowinfo", [image])
 }
 
-/// What OpenStack's gate says of an image; `None`, said aloud, when it is not installed.
+/// Runs a script of the Python that `cargo xtask setup` installs, which has to succeed, and returns its standard output.
 ///
 /// # Panics
-/// When Python cannot be started.
+/// As [`must`].
 #[must_use]
-pub fn openstack(image: &Path) -> Option<String> {
+pub fn python(script: &str, arguments: &[&Path]) -> String {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/witness-python/bin/python");
+    if !own.exists() {
+        fail(&format!("{} is needed as a witness: `cargo xtask setup` installs it", own.display()));
+    }
+    let arguments = arguments.iter().map(|argument| argument.as_os_str());
+    must(own.to_string_lossy().as_ref(), ["-c", script].map(OsStr::new).into_iter().chain(arguments))
+}
+
+/// What OpenStack's gate says of an image: `safe` with the format and the size, or `refused` with the reason.
+///
+/// # Panics
+/// As [`python`].
+#[must_use]
+pub fn openstack(image: &Path) -> String {
     let script = "
 import sys
-try:
-    from oslo_utils.imageutils import format_inspector as f
-except ImportError:
-    print('missing'); sys.exit()
+from oslo_utils.imageutils import format_inspector as f
 try:
     i = f.detect_file_format(sys.argv[1])
     i.safety_check()
@@ -144,17 +170,7 @@ try:
 except Exception as e:
     print('refused', type(e).__name__, e)
 ";
-    // `cargo xtask setup` installs it into an environment of its own.
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/witness-python/bin/python");
-    let python = if own.exists() { own.to_string_lossy().into_owned() } else { "python3".to_owned() };
-    let answer = must(&python, [OsStr::new("-c"), OsStr::new(script), image.as_os_str()]);
-    if answer.trim() == "missing" {
-        eprintln!(
-            "SKIPPED: oslo.utils is not installed (cargo xtask setup does it): OpenStack's verdict is not tested"
-        );
-        return None;
-    }
-    Some(answer.trim().to_owned())
+    python(script, &[image]).trim().to_owned()
 }
 
 /// All that a program said.

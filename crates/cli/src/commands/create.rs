@@ -144,7 +144,7 @@ impl Empty {
             (_, Some(sink)) => {
                 let (size, options, ids) = (self.size, &self.options, &self.ids);
                 let (output, name) = (SinkOutput::Files(files), files.name());
-                sink(SinkRequest { output, name, size, options, level: 1, ids, extents: Some(&[]) })?.finish()
+                sink(SinkRequest { output, name, size, options, level: None, ids, extents: Some(&[]) })?.finish()
             }
             _ => {
                 let title = self.format.title;

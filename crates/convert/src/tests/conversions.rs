@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use transload_image::codec::Level;
 
 use transload_block::{BlockRead, ErrorKind, Memory};
 
@@ -33,7 +34,7 @@ fn used(disk: &Disk) -> usize {
 }
 
 fn compressed(mut settings: Settings) -> Settings {
-    settings.compression = Some(Compression { kind: None, level: 1 });
+    settings.compression = Some(Compression { kind: None, level: Level::FAST });
     settings
 }
 
@@ -293,7 +294,7 @@ fn a_plan_says_what_will_be_done() {
     let plan = Plan::new(&input, &path(), &compressed(settings(&LOG, "", 2))).unwrap();
     assert_eq!(plan.shape, Shape::Ordered);
     let text = plan.to_string();
-    for words in ["1048576 bytes", "ordered", "level 1", "pass unchanged", "threads   2"] {
+    for words in ["1048576 bytes", "ordered", "level fast", "pass unchanged", "threads   2"] {
         assert!(text.contains(words), "{words} in {text}");
     }
     assert_eq!(Plan::new(&input, &path(), &settings(&LOG, "", 2)).unwrap().shape, Shape::Random);

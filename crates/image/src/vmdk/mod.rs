@@ -36,7 +36,6 @@ mod stream;
 pub(crate) mod text;
 
 pub(crate) mod create;
-mod deflate_end;
 mod describe;
 mod grain_encoder;
 pub(crate) mod measure;
