@@ -45,6 +45,8 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "7z", package: "7zip" },
     Tool { program: "ewfacquire", package: "ewf-tools" },
     Tool { program: "python3", package: "python3" },
+    Tool { program: "bsdtar", package: "libarchive-tools" },
+    Tool { program: "openssl", package: "openssl" },
 ];
 
 /// Modules of Debian's own Python that the tests load, and their packages.
@@ -52,8 +54,8 @@ const MODULES: &[(&str, &str)] = &[("pyvhdi", "python3-libvhdi")];
 
 /// What the tests load into a Python of their own: OpenStack's image inspector
 /// (`oslo_utils.imageutils.format_inspector`), the gate that images for OpenStack have to pass; and a reader of VHDX, VHD and
-/// VDI that shares nothing with QEMU's.
-const REQUIREMENTS: &[&str] = &["oslo.utils>=8.2", "dissect.hypervisor>=3.20"];
+/// VDI that shares nothing with QEMU's. `oslo.utils` imports `cryptography` for the inspector and does not ask for it.
+const REQUIREMENTS: &[&str] = &["oslo.utils>=8.2", "cryptography>=42", "dissect.hypervisor>=3.20"];
 
 /// What making the benchmark's disks calls besides.
 pub(crate) const DISK_MAKERS: &[&str] =

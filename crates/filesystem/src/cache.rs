@@ -142,7 +142,8 @@ impl Cache {
     fn check(&self, offset: u64, length: u64) -> Result<()> {
         let size = self.device.size();
         check_range(offset, length, size).map(drop).map_err(|_| {
-            let text = format!("a structure at offset {offset} of {length} bytes stands behind the device's {size} bytes");
+            let text =
+                format!("a structure at offset {offset} of {length} bytes stands behind the device's {size} bytes");
             Error::new(ErrorKind::Corrupt, text)
         })
     }
@@ -153,12 +154,7 @@ impl Cache {
     }
 
     /// Calls `step` with the pages of `length` bytes at `offset`: how many bytes are done, and where in the page they go on.
-    fn pieces(
-        &self,
-        length: usize,
-        offset: u64,
-        mut step: impl FnMut(usize, usize, &mut Page) -> usize,
-    ) -> Result<()> {
+    fn pieces(&self, length: usize, offset: u64, mut step: impl FnMut(usize, usize, &mut Page) -> usize) -> Result<()> {
         let mut done = 0;
         while done < length {
             let at = offset + done as u64;

@@ -39,12 +39,16 @@ impl Runs {
         }
         let end = start.checked_add(length);
         if end.is_none() || (place != ZEROES && place.checked_add(length).is_none()) {
-            return Err(corrupt(format!("a run of {length} bytes at {start} of a file, {place} of the device, overflows")));
+            return Err(corrupt(format!(
+                "a run of {length} bytes at {start} of a file, {place} of the device, overflows"
+            )));
         }
         if let Some(last) = self.runs.last_mut() {
             let last_end = last.start + last.length;
             if start < last_end {
-                return Err(corrupt(format!("runs of a file overlap: one ends at {last_end}, the next starts at {start}")));
+                return Err(corrupt(format!(
+                    "runs of a file overlap: one ends at {last_end}, the next starts at {start}"
+                )));
             }
             let adjoins = match place {
                 ZEROES => last.place == ZEROES,

@@ -175,6 +175,25 @@ pub fn python(script: &str, arguments: &[&Path]) -> String {
     must(own.to_string_lossy().as_ref(), ["-c", script].map(OsStr::new).into_iter().chain(arguments))
 }
 
+/// What OpenStack's gate says of an image: `safe` with the format and the size, or `refused` with the reason.
+///
+/// # Panics
+/// As [`python`].
+#[must_use]
+pub fn openstack(image: &Path) -> String {
+    let script = "
+import sys
+from oslo_utils.imageutils import format_inspector as f
+try:
+    i = f.detect_file_format(sys.argv[1])
+    i.safety_check()
+    print('safe', str(i), i.virtual_size)
+except Exception as e:
+    print('refused', type(e).__name__, e)
+";
+    python(script, &[image]).trim().to_owned()
+}
+
 /// All that a program said.
 #[must_use]
 pub fn said(output: &Output) -> String {

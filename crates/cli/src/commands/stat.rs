@@ -122,8 +122,21 @@ fn print(text: &mut Text, document: &StatDocument) -> Result<()> {
     let fields = serde_json::to_value(&document.file)
         .map_err(|error| transload::block::Error::io("the description of a file", error.into()))?;
     for name in [
-        "path", "kind", "mode", "uid", "gid", "size", "allocated", "links", "inode", "modified", "accessed", "changed",
-        "created", "target", "device",
+        "path",
+        "kind",
+        "mode",
+        "uid",
+        "gid",
+        "size",
+        "allocated",
+        "links",
+        "inode",
+        "modified",
+        "accessed",
+        "changed",
+        "created",
+        "target",
+        "device",
     ] {
         match fields.get(name) {
             Some(serde_json::Value::String(value)) => text.field(name, show::name(value.as_bytes()))?,

@@ -17,7 +17,8 @@ impl Ext {
         let size = in_memory(inode.size, 64 << 10, "a file with inline data")?;
         let mut bytes = inode.block_area().to_vec();
         if size > IN_MAP {
-            let found = xattr::parse(inode.attribute_area(), Scope::Inode)?.into_iter().find(xattr::Raw::is_inline_data);
+            let found =
+                xattr::parse(inode.attribute_area(), Scope::Inode)?.into_iter().find(xattr::Raw::is_inline_data);
             bytes.extend(found.map(|raw| raw.value).unwrap_or_default());
         }
         if bytes.len() < size {

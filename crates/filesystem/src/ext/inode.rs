@@ -74,7 +74,8 @@ impl Inode {
 
     pub(super) fn metadata(&self, block_size: u32) -> Result<Metadata> {
         let fields = Fields::new(&self.raw, "ext inode");
-        let half = |low, high| -> Result<u32> { Ok(u32::from(fields.le16(low)?) | u32::from(fields.le16(high)?) << 16) };
+        let half =
+            |low, high| -> Result<u32> { Ok(u32::from(fields.le16(low)?) | u32::from(fields.le16(high)?) << 16) };
         let is_device = matches!(self.kind, FileKind::BlockDevice | FileKind::CharDevice);
         let unit = if self.has(flag::HUGE_FILE) { u64::from(block_size) } else { 512 };
         Ok(Metadata {

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use transload_block::{BlockLimits, BlockRead, BlockReadExt, Capabilities, Error, ErrorKind, Extent, Result, check_range};
+use transload_block::{
+    BlockLimits, BlockRead, BlockReadExt, Capabilities, Error, ErrorKind, Extent, Result, check_range,
+};
 
 use super::checksum;
 use super::superblock::Superblock;
@@ -70,7 +72,11 @@ enum Record {
 }
 
 /// The device as it would be after the journal was played back, and how many blocks differ; `None` where the log is empty.
-pub(super) fn replay(device: &Arc<dyn BlockRead>, superblock: &Superblock, file: MappedFile) -> Result<Option<Replayed>> {
+pub(super) fn replay(
+    device: &Arc<dyn BlockRead>,
+    superblock: &Superblock,
+    file: MappedFile,
+) -> Result<Option<Replayed>> {
     let journal = Journal::read(file, superblock)?;
     if journal.start == 0 {
         return Ok(None);

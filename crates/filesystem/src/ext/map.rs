@@ -186,7 +186,8 @@ impl Ext {
 
     /// Reads a block of metadata.
     pub(super) fn block(&self, block: u64) -> Result<Vec<u8>> {
-        self.cache.read_vec(self.block_offset(block)?, in_memory(self.superblock.block_size.into(), 64 << 10, "a block")?)
+        self.cache
+            .read_vec(self.block_offset(block)?, in_memory(self.superblock.block_size.into(), 64 << 10, "a block")?)
     }
 
     /// Where a block stands, in bytes.

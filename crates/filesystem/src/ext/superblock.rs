@@ -125,7 +125,8 @@ impl Superblock {
 
     fn check(&self, fields: &Fields<'_>) -> Result<()> {
         let bits = self.block_size * 8;
-        let wrong = |what: &str, value: u64, rule: String| Err(fields.corrupt(format!("{what} is {value}, must be {rule}")));
+        let wrong =
+            |what: &str, value: u64, rule: String| Err(fields.corrupt(format!("{what} is {value}, must be {rule}")));
         if !self.inode_size.is_power_of_two() || self.inode_size < 128 || u32::from(self.inode_size) > self.block_size {
             let rule = format!("a power of two from 128 to {}", self.block_size);
             return wrong("the inode size", self.inode_size.into(), rule);
@@ -138,7 +139,11 @@ impl Superblock {
         }
         let size = self.descriptor_size;
         if !size.is_power_of_two() || size < 32 || u32::from(size) > self.block_size {
-            return wrong("the group descriptor size", size.into(), format!("a power of two up to {}", self.block_size));
+            return wrong(
+                "the group descriptor size",
+                size.into(),
+                format!("a power of two up to {}", self.block_size),
+            );
         }
         if u64::from(self.first_data_block) >= self.blocks {
             return wrong("the first data block", self.first_data_block.into(), format!("below {}", self.blocks));
@@ -249,7 +254,9 @@ fn checksum_seed(fields: &Fields<'_>, bytes: &[u8], incompat: u32, ro_compat: u3
     }
     let (stored, computed) = (fields.le32(0x3FC)?, checksum::crc(!0, fields.bytes(0, 0x3FC)?));
     if stored != computed {
-        return Err(corrupt(format!("ext superblock: its checksum is {stored:#010x}, its bytes have {computed:#010x}")));
+        return Err(corrupt(format!(
+            "ext superblock: its checksum is {stored:#010x}, its bytes have {computed:#010x}"
+        )));
     }
     debug_assert_eq!(bytes.len(), LENGTH);
     if incompat & incompat::CSUM_SEED != 0 {

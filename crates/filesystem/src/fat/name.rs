@@ -84,5 +84,7 @@ impl LongName {
 /// Whether two names are the same to FAT.
 pub(crate) fn same(one: &[u8], other: &[u8]) -> bool {
     let upper = |name: &[u8]| String::from_utf8_lossy(name).chars().flat_map(char::to_uppercase).collect::<String>();
-    one == other || one.eq_ignore_ascii_case(other) || (!(one.is_ascii() && other.is_ascii()) && upper(one) == upper(other))
+    one == other
+        || one.eq_ignore_ascii_case(other)
+        || (!(one.is_ascii() && other.is_ascii()) && upper(one) == upper(other))
 }

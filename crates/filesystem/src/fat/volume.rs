@@ -132,9 +132,7 @@ impl Volume {
     /// Where a cluster stands, or `Corrupt`.
     pub(super) fn cluster_offset(&self, cluster: u32) -> Result<u64> {
         match cluster.checked_sub(2) {
-            Some(index) if index < self.clusters => {
-                Ok(self.data + u64::from(index) * u64::from(self.cluster_size))
-            }
+            Some(index) if index < self.clusters => Ok(self.data + u64::from(index) * u64::from(self.cluster_size)),
             _ => Err(crate::fields::corrupt(format!("FAT: cluster {cluster}, there are 2 to {}", self.clusters + 1))),
         }
     }
@@ -167,8 +165,7 @@ pub(crate) fn looks_like(bytes: &[u8]) -> bool {
     let jump = (head[0] == 0xEB) || head[0] == 0xE9;
     let (sector, per_cluster, media) = (le16(0x0B), head[0x0D], head[0x15]);
     let is_32 = le16(0x16) == 0;
-    jump
-        && (512..=4096).contains(&sector)
+    jump && (512..=4096).contains(&sector)
         && sector.is_power_of_two()
         && per_cluster.is_power_of_two()
         && le16(0x0E) > 0

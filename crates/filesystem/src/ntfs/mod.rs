@@ -61,9 +61,8 @@ struct File {
 impl File {
     /// All parts of the attribute of a kind and name.
     fn parts(&self, kind: u32, name: &str) -> Vec<&Attribute> {
-        let named = |attribute: &&Attribute| {
-            attribute.kind == kind && attribute.name.iter().copied().eq(name.encode_utf16())
-        };
+        let named =
+            |attribute: &&Attribute| attribute.kind == kind && attribute.name.iter().copied().eq(name.encode_utf16());
         self.attributes.iter().filter(named).collect()
     }
 
@@ -166,7 +165,11 @@ fn list_items(bytes: &[u8]) -> Result<Vec<Item>> {
         if length < 26 {
             return Err(fields.corrupt(format!("an entry of {length} bytes at {at}")));
         }
-        items.push(Item { kind: fields.le32(at)?, first: fields.le64(at + 8)?, record: reference(fields.le64(at + 16)?) });
+        items.push(Item {
+            kind: fields.le32(at)?,
+            first: fields.le64(at + 8)?,
+            record: reference(fields.le64(at + 16)?),
+        });
         at += length;
     }
     Ok(items)
@@ -377,7 +380,8 @@ impl FileSystem for Ntfs {
         }
         let mut streams = Vec::new();
         for name in names {
-            let parts: Vec<_> = file.attributes.iter().filter(|one| one.kind == kind::DATA && one.name == name).collect();
+            let parts: Vec<_> =
+                file.attributes.iter().filter(|one| one.kind == kind::DATA && one.name == name).collect();
             let size = match self.value(&parts) {
                 Ok(value) => value.size(),
                 Err(error) if error.kind() == transload_block::ErrorKind::Unsupported => continue,

@@ -135,10 +135,5 @@ fn parse_attribute(bytes: &[u8]) -> Result<Attribute> {
         let runs = bytes.get(runs_at..).ok_or_else(|| fields.corrupt(format!("its runs are at {runs_at}")))?.to_vec();
         Body::Clusters(Clusters { first: fields.le64(16)?, runs, unit: fields.u8(34)?, allocated, size, valid })
     };
-    Ok(Attribute {
-        kind: fields.le32(0)?,
-        name: crate::text::le_units(name).collect(),
-        flags: fields.le16(12)?,
-        body,
-    })
+    Ok(Attribute { kind: fields.le32(0)?, name: crate::text::le_units(name).collect(), flags: fields.le16(12)?, body })
 }

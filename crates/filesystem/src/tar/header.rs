@@ -126,9 +126,11 @@ impl Header {
             records.push(b"linkpath", &self.link);
         }
         let owner = metadata.owner;
-        for (key, value, most) in
-            [("size", self.size, 0o777_7777_7777), ("uid", owner.uid.into(), 0o777_7777), ("gid", owner.gid.into(), 0o777_7777)]
-        {
+        for (key, value, most) in [
+            ("size", self.size, 0o777_7777_7777),
+            ("uid", owner.uid.into(), 0o777_7777),
+            ("gid", owner.gid.into(), 0o777_7777),
+        ] {
             if value > most {
                 records.number(key, value);
             }

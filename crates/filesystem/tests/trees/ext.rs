@@ -95,7 +95,8 @@ fn a_journal_is_played_back() {
         must("sync", ["-f", mount.folder.to_str().unwrap()]);
         for round in 0..40 {
             fs::write(mount.folder.join(format!("many/late {round}")), vec![b'x'; round * 100]).unwrap();
-            fs::remove_file(mount.folder.join(format!("many/a file with a rather long name, number {round:05}"))).unwrap();
+            fs::remove_file(mount.folder.join(format!("many/a file with a rather long name, number {round:05}")))
+                .unwrap();
         }
         fs::File::open(mount.folder.join("many")).unwrap().sync_all().unwrap();
         for round in 0..40 {

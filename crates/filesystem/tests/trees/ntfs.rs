@@ -47,7 +47,8 @@ fn make_compressed(root: &std::path::Path) {
     let folder = root.join("compressed");
     fs::create_dir(&folder).unwrap();
     // FILE_ATTRIBUTE_COMPRESSED on the folder; what is made in it inherits it.
-    let status = Command::new("setfattr").args(["-n", "system.ntfs_attrib_be", "-v", "0x00000800"]).arg(&folder).status();
+    let status =
+        Command::new("setfattr").args(["-n", "system.ntfs_attrib_be", "-v", "0x00000800"]).arg(&folder).status();
     assert!(status.expect("setfattr is needed: install attr").success());
     let text: Vec<u8> = (0..200_000_u32).flat_map(|number| format!("{} ", number % 977).into_bytes()).collect();
     fs::write(folder.join("text"), &text).unwrap();
