@@ -449,7 +449,9 @@ mod tests {
             }
         }
         let of_b = |first: u8, second: u8| {
-            crashes.iter().any(|crash| crash.flushes == 1 && crash.file.to_vec()[512..1025].iter().step_by(512).eq(&[first, second]))
+            crashes.iter().any(|crash| {
+                crash.flushes == 1 && crash.file.to_vec()[512..1025].iter().step_by(512).eq(&[first, second])
+            })
         };
         assert!(of_b(b'b', b'.') && of_b(b'a', b'b') && of_b(b'b', b'b') && of_b(b'a', b'.'), "either half is lost");
     }

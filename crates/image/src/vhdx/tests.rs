@@ -83,14 +83,12 @@ fn small() -> Vec<u8> {
 
 #[test]
 fn a_new_image_keeps_the_contract() {
-    for (seed, options) in
-        (0..).zip([
-            "block_size=1M",
-            "subformat=fixed,block_size=1M",
-            "block_size=2M,block_state_zero=off",
-            "block_size=1M,logical_sector_size=4096",
-        ])
-    {
+    for (seed, options) in (0..).zip([
+        "block_size=1M",
+        "subformat=fixed,block_size=1M",
+        "block_size=2M,block_state_zero=off",
+        "block_size=1M,logical_sector_size=4096",
+    ]) {
         let (_, storage) = memory();
         let image = create(&storage, 12 * MIB + 512, options).unwrap();
         conformance::write(&*image, seed).assert();
