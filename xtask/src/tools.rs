@@ -20,7 +20,17 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "vmdkinfo", package: "libvmdk-utils" },
     Tool { program: "qcowinfo", package: "libqcow-utils" },
     Tool { program: "vhdiinfo", package: "libvhdi-utils" },
+    Tool { program: "qemu-nbd", package: "qemu-utils" },
+    Tool { program: "nbdinfo", package: "libnbd-bin" },
+    Tool { program: "nbdkit", package: "nbdkit" },
     Tool { program: "zstd", package: "zstd" },
+    Tool { program: "xz", package: "xz-utils" },
+    Tool { program: "gzip", package: "gzip" },
+    Tool { program: "bzip2", package: "bzip2" },
+    Tool { program: "pigz", package: "pigz" },
+    Tool { program: "dmg2img", package: "dmg2img" },
+    Tool { program: "7z", package: "7zip" },
+    Tool { program: "ewfacquire", package: "ewf-tools" },
     Tool { program: "python3", package: "python3" },
 ];
 

@@ -17,6 +17,17 @@ const PACKAGES: &[(&str, &str)] = &[
     ("vmdkinfo", "libvmdk-utils"),
     ("qcowinfo", "libqcow-utils"),
     ("vhdiinfo", "libvhdi-utils"),
+    ("nbdinfo", "libnbd-bin"),
+    ("nbdcopy", "libnbd-bin"),
+    ("gzip", "gzip"),
+    ("bzip2", "bzip2"),
+    ("xz", "xz-utils"),
+    ("zstd", "zstd"),
+    ("pigz", "pigz"),
+    ("tar", "tar"),
+    ("dmg2img", "dmg2img"),
+    ("7z", "7zip"),
+    ("ewfacquire", "ewf-tools"),
 ];
 
 /// Runs `program` and returns what it said and its exit code, whatever that is.
@@ -138,6 +149,20 @@ pub fn vmdkinfo(image: &Path) -> String {
 #[must_use]
 pub fn qcowinfo(image: &Path) -> String {
     must("qcowinfo", [image])
+}
+
+/// Runs a script of the Python that `cargo xtask setup` installs, which has to succeed, and returns its standard output.
+///
+/// # Panics
+/// As [`must`].
+#[must_use]
+pub fn python(script: &str, arguments: &[&Path]) -> String {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/witness-python/bin/python");
+    if !own.exists() {
+        fail(&format!("{} is needed as a witness: `cargo xtask setup` installs it", own.display()));
+    }
+    let arguments = arguments.iter().map(|argument| argument.as_os_str());
+    must(own.to_string_lossy().as_ref(), ["-c", script].map(OsStr::new).into_iter().chain(arguments))
 }
 
 /// All that a program said.

@@ -210,7 +210,7 @@ fn append_all(kind: &Kind, disk: &dyn BlockRead) -> Arc<dyn Storage> {
         name: "image",
         size: disk.size(),
         options: &kind.options,
-        level: 1,
+        level: Some(crate::codec::Level::default()),
         ids: &IdSource::from_material(b"conversion"),
         extents: None,
     };
@@ -251,7 +251,13 @@ fn adopt(
     let Some(found) = found.filter(|found| found.range.start == offset) else { return false };
     // A unit that the disk's end cuts off may hold anything behind it.
     let whole = found.range.end - offset == encoder.unit_size() && source.encoded_unit_size() == encoder.unit_size();
-    whole && encoder.adopt(found.codec, &encoded, unit, stored).expect("there is memory")
+    if !whole {
+        return false;
+    }
+    let mut decoded = vec![0; unit.len()];
+    let held = crate::codec::decode_and_trim(found.codec, &mut encoded, &mut decoded).expect("an own unit");
+    assert!((held, &*decoded) == (unit.len(), unit), "the unit as stored is the unit as read");
+    encoder.adopt(found.codec, &encoded, Some(unit), stored).expect("there is memory")
 }
 
 /// Compares an image with the model, in every way that it can be read, and has it checked.

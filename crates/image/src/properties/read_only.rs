@@ -105,7 +105,7 @@ pub(super) fn cloop() -> Vec<Vec<u8>> {
 
 fn packed(codec: Codec, fill: u8) -> Option<Vec<u8>> {
     let mut stored = Vec::new();
-    let mut encoder = codec::Encoder::new(codec, 6).ok()?;
+    let mut encoder = codec::Encoder::new(codec, codec::Level::BALANCED).ok()?;
     encoder.encode(&[fill; 4096], 4096, &mut stored).ok()?;
     Some(stored)
 }
