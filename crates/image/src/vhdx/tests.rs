@@ -286,7 +286,7 @@ fn a_dirty_log_outside_the_file_is_corrupt() {
     }
 }
 
-/// QEMU leaves such a file when it is killed between naming the log and its first entry. Hyper-V refuses it.
+/// QEMU leaves such a file when it is killed between naming the log and its first entry. By the specification it is corrupt.
 #[test]
 fn a_log_without_an_entry_that_counts_is_read_and_mended() {
     let mut bytes = small();
