@@ -13,3 +13,4 @@ mod faults;
 mod interrupts;
 mod nbd;
 mod run;
+mod volumes;

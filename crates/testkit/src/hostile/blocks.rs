@@ -73,7 +73,7 @@ pub(super) fn vhdx(folder: &Path) -> Vec<Lie> {
         ("version 2", Unsupported, both(HEADERS, 66, &[2, 0])),
         ("a log behind the file", Corrupt, both(HEADERS, 72, &(1_u64 << 50).to_le_bytes())),
         ("a dirty log behind the file", Corrupt, dirty(1 << 50, 1 << 20)),
-        ("a dirty log at the end of 64 bits", Corrupt, dirty(u64::MAX & !(MIB - 1), 1 << 20)),
+        ("a dirty log at the end of 64 bits", Corrupt, dirty(!(MIB - 1), 1 << 20)),
         ("a dirty log of 4 GiB", Corrupt, dirty(MIB, 0xfff0_0000)),
         (
             "a region that is required and not known",
@@ -82,7 +82,7 @@ pub(super) fn vhdx(folder: &Path) -> Vec<Lie> {
         ),
         ("2^32 regions", Corrupt, both(REGIONS, 8, &[0xff; 4])),
         ("a table behind the file", Corrupt, both(REGIONS, 32, &(1_u64 << 50).to_le_bytes())),
-        ("a table at the end of 64 bits", Corrupt, both(REGIONS, 32, &(u64::MAX & !(MIB - 1)).to_le_bytes())),
+        ("a table at the end of 64 bits", Corrupt, both(REGIONS, 32, &(!(MIB - 1)).to_le_bytes())),
         ("a table of nothing", Corrupt, both(REGIONS, 40, &[0; 4])),
         ("regions in one place", Corrupt, both(REGIONS, 32, &metadata.to_le_bytes())),
         ("an item that is required and not known", Unsupported, vec![(metadata + 32, vec![0xbb; 16])]),
@@ -94,11 +94,11 @@ pub(super) fn vhdx(folder: &Path) -> Vec<Lie> {
         ("a parent without a locator", Corrupt, vec![(items + 4, vec![2, 0, 0, 0])]),
         ("a disk of 16 EiB", Corrupt, vec![(items + 8, vec![0xff; 8])]),
         ("a disk of 64 TiB with a table of 4 MiB", Corrupt, vec![(items + 8, number(64 << 40))]),
-        ("a block behind the file", Corrupt, vec![(bat, number(1 << 50 | 6))]),
-        ("a block at the end of 64 bits", Corrupt, vec![(bat, number((u64::MAX & !(MIB - 1)) | 6))]),
+        ("a block behind the file", Corrupt, vec![(bat, number((1 << 50) | 6))]),
+        ("a block at the end of 64 bits", Corrupt, vec![(bat, number(!(MIB - 1) | 6))]),
         ("a block that is the metadata", Corrupt, vec![(bat, number(metadata | 6))]),
         ("a block that is the header", Corrupt, vec![(bat, number(6))]),
-        ("a state that is reserved", Corrupt, vec![(bat, number(long(bat) & !7 | 5))]),
+        ("a state that is reserved", Corrupt, vec![(bat, number((long(bat) & !7) | 5))]),
         ("a part of a block without a parent", Corrupt, vec![(bat, number(long(bat) | 7))]),
     ];
     let sealed = |bytes: &mut Vec<u8>| {
@@ -114,7 +114,7 @@ pub(super) fn vhdx(folder: &Path) -> Vec<Lie> {
 
 /// The checksum of Castagnoli, bit by bit: few bytes need it here.
 fn crc32c(bytes: &[u8]) -> u32 {
-    let step = |crc: u32, _| if crc & 1 == 0 { crc >> 1 } else { crc >> 1 ^ 0x82f6_3b78 };
+    let step = |crc: u32, _| if crc & 1 == 0 { crc >> 1 } else { (crc >> 1) ^ 0x82f6_3b78 };
     !bytes.iter().fold(u32::MAX, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
 }
 
