@@ -212,7 +212,7 @@ fn a_torn_resize_leaves_the_old_disk_or_the_new() {
         let gate = crate::ReferenceGate::Deny;
         super::resize::resize(crate::ResizeRequest { source, gate: &gate, size, shrink: false }).unwrap();
         let mut sizes = [0, 0];
-        for left in crash.crashes(3, 400) {
+        for left in crash.crashes(3, 80) {
             let replayed: Arc<dyn Storage> = Arc::new(left.file);
             let layer = open(Source::writable(Arc::clone(&replayed)), Access::ReadWrite).unwrap();
             let found = layer.device.size();
