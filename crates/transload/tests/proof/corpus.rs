@@ -65,7 +65,7 @@ const MISTAKEN: &[(&str, &str)] =
     &[("dfvfs/fat-differential.vhd", "libvhdi takes sectors from the child that its bitmap gives to the parent")];
 
 /// Disks that take minutes to hash: of these `cargo xtask soak` reads all, and every run what they have data for.
-const HASHED_MAX: u64 = 20 << 30;
+const HASHED_MAX: u64 = 8 << 30;
 
 /// Reads an image as a whole and compares it with the table. Answers the disk, unless there is nothing to compare with.
 fn read_as_the_table_says(corpus: &Corpus, entry: &Entry) -> Option<(Option<TempDir>, PathBuf, Opened)> {
@@ -110,7 +110,7 @@ fn every_image_is_read_and_converted_as_its_maker_meant_it() {
         let (size, scratch) = (opened.device.size(), tempfile::tempdir().unwrap());
         for target in ROUND_TRIPS.iter().filter(|_| size <= CONVERTED_MAX) {
             // A disk of a format is proved by that of others; the large ones are converted to two.
-            if size > 32 << 20 && !matches!(target.format, "raw" | "vhdx") {
+            if size > 16 << 20 && !matches!(target.format, "raw" | "vhdx") {
                 continue;
             }
             let out = fresh(scratch.path(), "target").join("disk");
@@ -134,7 +134,7 @@ fn every_image_is_read_and_converted_as_its_maker_meant_it() {
         println!("COMPARED WITH ANOTHER DIGEST than the table's: {name}: {reason}");
     }
     assert_eq!(read + large.len() + other.len(), corpus.entries.len());
-    assert!(read >= 100 && converted > 500, "{read} images, {converted} conversions");
+    assert!(read >= 100 && converted > 300, "{read} images, {converted} conversions");
 }
 
 #[test]
