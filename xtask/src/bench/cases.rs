@@ -35,6 +35,19 @@ const PLAIN: Case = Case {
     on_disk: false,
 };
 
+/// The real disk from one format to another, which is also the ending of its file.
+const fn pair(name: &'static str, source_format: &'static str, target_format: &'static str, goal: f64) -> Case {
+    Case { name, source_format, target_format, target_extension: target_format, goal: Some(goal), ..PLAIN }
+}
+
+/// What QEMU has to be told so that a VHD has the size of its source.
+const WHOLE_SIZE: &[&str] = &["-o", "force_size=on"];
+
+/// What is as fast as QEMU where QEMU copies in the kernel.
+const LEVEL: f64 = 1.0;
+/// What is to be reached where QEMU copies through its own buffers.
+const AHEAD: f64 = 1.5;
+
 /// In the order of the report.
 pub(crate) static CASES: &[Case] = &[
     Case {
@@ -97,6 +110,21 @@ pub(crate) static CASES: &[Case] = &[
         limit: Some(1.0),
         ..PLAIN
     },
+    Case { options: WHOLE_SIZE, on_disk: true, ..pair("real raw→vhd", "raw", "vpc", LEVEL) },
+    Case { options: &["-o", "subformat=fixed,force_size=on"], ..pair("real raw→vhd fixed", "raw", "vpc", LEVEL) },
+    Case { on_disk: true, ..pair("real raw→vhdx", "raw", "vhdx", LEVEL) },
+    Case { on_disk: true, ..pair("real raw→vdi", "raw", "vdi", LEVEL) },
+    Case { source_options: WHOLE_SIZE, ..pair("real vhd→raw", "vpc", "raw", LEVEL) },
+    pair("real vhdx→raw", "vhdx", "raw", LEVEL),
+    pair("real vdi→raw", "vdi", "raw", LEVEL),
+    pair("real qcow2→vhdx", "qcow2", "vhdx", LEVEL),
+    pair("real vhdx→qcow2", "vhdx", "qcow2", LEVEL),
+    Case { options: WHOLE_SIZE, ..pair("real vmdk→vhd", "vmdk", "vpc", AHEAD) },
+    pair("real vmdk→vhdx", "vmdk", "vhdx", AHEAD),
+    pair("real vmdk→vdi", "vmdk", "vdi", AHEAD),
+    Case { source_options: WHOLE_SIZE, ..pair("real vhd→vmdk", "vpc", "vmdk", AHEAD) },
+    pair("real vhdx→vmdk", "vhdx", "vmdk", AHEAD),
+    pair("real vdi→vmdk", "vdi", "vmdk", AHEAD),
     Case {
         name: "real raw→qcow2 zlib", target_format: "qcow2", target_extension: "qcow2", options: &["-c"], ..PLAIN
     },
