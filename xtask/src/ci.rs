@@ -8,7 +8,12 @@ use crate::{dependencies, docs, tools};
 /// Installs the witnesses and runs every test, documentation examples too.
 pub(crate) fn test(arguments: &[String]) -> Result<()> {
     tools::install()?;
-    run(cargo(&["test", "--workspace"]).args(arguments))
+    run(cargo(&["test", "--workspace"]).args(tested_features()).args(arguments))
+}
+
+/// Tests run with what the product is built with where it can be.
+fn tested_features() -> Vec<&'static str> {
+    if tools::igzip_feature().is_some() { vec!["--features", "transload-cli/igzip"] } else { Vec::new() }
 }
 
 /// Installs the witnesses and runs the tests that are too long for every run, and no others.

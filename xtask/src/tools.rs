@@ -19,10 +19,27 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "qemu-io", package: "qemu-utils" },
     Tool { program: "vmdkinfo", package: "libvmdk-utils" },
     Tool { program: "qcowinfo", package: "libqcow-utils" },
+    Tool { program: "qcowmount", package: "libqcow-utils" },
+    Tool { program: "7z", package: "p7zip-full" },
+    Tool { program: "go", package: "golang-go" },
     Tool { program: "vhdiinfo", package: "libvhdi-utils" },
     Tool { program: "zstd", package: "zstd" },
     Tool { program: "python3", package: "python3" },
 ];
+
+/// What building ISA-L calls (the feature `igzip`).
+const IGZIP_BUILDERS: &[Tool] = &[
+    Tool { program: "nasm", package: "nasm" },
+    Tool { program: "autoreconf", package: "autoconf" },
+    Tool { program: "automake", package: "automake" },
+    Tool { program: "libtoolize", package: "libtool" },
+    Tool { program: "make", package: "make" },
+];
+
+/// The feature that is on where it builds.
+pub(crate) fn igzip_feature() -> Option<&'static str> {
+    IGZIP_BUILDERS.iter().all(|tool| is_installed(tool.program)).then_some("igzip")
+}
 
 /// What making the benchmark's disks calls besides.
 pub(crate) const DISK_MAKERS: &[&str] =
@@ -30,8 +47,12 @@ pub(crate) const DISK_MAKERS: &[&str] =
 
 /// Installs what the tests call, by apt-get, where it is missing.
 pub(crate) fn install() -> Result<()> {
-    let mut missing: Vec<_> =
-        WITNESSES.iter().filter(|tool| !is_installed(tool.program)).map(|tool| tool.package).collect();
+    let mut missing: Vec<_> = WITNESSES
+        .iter()
+        .chain(IGZIP_BUILDERS)
+        .filter(|tool| !is_installed(tool.program))
+        .map(|tool| tool.package)
+        .collect();
     missing.dedup();
     install_packages(&missing)?;
     install_format_inspector()
