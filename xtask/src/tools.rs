@@ -19,7 +19,8 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "qemu-io", package: "qemu-utils" },
     Tool { program: "vmdkinfo", package: "libvmdk-utils" },
     Tool { program: "qcowinfo", package: "libqcow-utils" },
-    Tool { program: "qcowmount", package: "libqcow-utils" },
+    // A library for Debian's own interpreter: there is no program to look for.
+    Tool { program: "/usr/share/doc/python3-libqcow/copyright", package: "python3-libqcow" },
     Tool { program: "7z", package: "p7zip-full" },
     Tool { program: "go", package: "golang-go" },
     Tool { program: "vhdiinfo", package: "libvhdi-utils" },

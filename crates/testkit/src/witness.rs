@@ -12,6 +12,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("qemu-io", "qemu-utils"),
     ("vmdkinfo", "libvmdk-utils"),
     ("qcowinfo", "libqcow-utils"),
+    ("7z", "p7zip-full"),
+    ("python3", "python3"),
+    ("/usr/bin/python3", "python3 and python3-libqcow"),
     ("vhdiinfo", "libvhdi-utils"),
 ];
 
