@@ -32,6 +32,9 @@ pub(crate) struct Arguments {
     /// Only the conversion of this name or, where none is called so, those whose name contains it
     #[arg(long)]
     only: Option<String>,
+    /// Measure this program instead of building one
+    #[arg(long)]
+    program: Option<PathBuf>,
     /// Folder on a memory filesystem, where CPU and memory are the limit
     #[arg(long, default_value = "/dev/shm/transload-bench")]
     memory: PathBuf,
@@ -75,10 +78,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn conversions(arguments: &Arguments) -> Result<()> {
-    let mut build = cargo(&["build", "--release", "--package", "transload-cli"]);
-    build.args(tools::igzip_feature().iter().flat_map(|feature| ["--features", feature]));
-    run_command(&mut build)?;
-    let program = root().join("target").join("release").join("transload");
+    let program = arguments.program.clone().map_or_else(built_program, Ok)?;
     let disk = arguments.disk.clone().unwrap_or_else(|| root().join("target").join("bench"));
     let mut results = Results::load(&program, arguments.fresh)?;
     let only = arguments.only.as_deref().unwrap_or_default();
@@ -99,6 +99,14 @@ fn conversions(arguments: &Arguments) -> Result<()> {
         return Ok(());
     }
     report::write(report::CONVERSIONS, &text)
+}
+
+/// The program of this source, with all that can be built into it here.
+fn built_program() -> Result<PathBuf> {
+    let mut build = cargo(&["build", "--release", "--package", "transload-cli"]);
+    build.args(tools::igzip_feature().iter().flat_map(|feature| ["--features", feature]));
+    run_command(&mut build)?;
+    Ok(root().join("target").join("release").join("transload"))
 }
 
 /// A folder that goes with all that is in it, also when a run fails: what stays on a memory filesystem is memory lost.
