@@ -19,14 +19,44 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "qemu-io", package: "qemu-utils" },
     Tool { program: "vmdkinfo", package: "libvmdk-utils" },
     Tool { program: "qcowinfo", package: "libqcow-utils" },
-    // A library for Debian's own interpreter: there is no program to look for.
-    Tool { program: "/usr/share/doc/python3-libqcow/copyright", package: "python3-libqcow" },
-    Tool { program: "7z", package: "p7zip-full" },
     Tool { program: "go", package: "golang-go" },
     Tool { program: "vhdiinfo", package: "libvhdi-utils" },
+    Tool { program: "sfdisk", package: "fdisk" },
+    Tool { program: "sgdisk", package: "gdisk" },
+    Tool { program: "parted", package: "parted" },
+    Tool { program: "pvck", package: "lvm2" },
+    Tool { program: "mkfs.ext4", package: "e2fsprogs" },
+    Tool { program: "mkfs.fat", package: "dosfstools" },
+    Tool { program: "mkfs.xfs", package: "xfsprogs" },
+    Tool { program: "mkfs.btrfs", package: "btrfs-progs" },
+    Tool { program: "mkfs.exfat", package: "exfatprogs" },
+    Tool { program: "mkntfs", package: "ntfs-3g" },
+    Tool { program: "mksquashfs", package: "squashfs-tools" },
+    Tool { program: "xorriso", package: "xorriso" },
+    Tool { program: "cryptsetup", package: "cryptsetup-bin" },
+    Tool { program: "qemu-nbd", package: "qemu-utils" },
+    Tool { program: "nbdinfo", package: "libnbd-bin" },
+    Tool { program: "nbdkit", package: "nbdkit" },
     Tool { program: "zstd", package: "zstd" },
+    Tool { program: "xz", package: "xz-utils" },
+    Tool { program: "gzip", package: "gzip" },
+    Tool { program: "bzip2", package: "bzip2" },
+    Tool { program: "pigz", package: "pigz" },
+    Tool { program: "dmg2img", package: "dmg2img" },
+    Tool { program: "7z", package: "7zip" },
+    Tool { program: "ewfacquire", package: "ewf-tools" },
     Tool { program: "python3", package: "python3" },
+    Tool { program: "bsdtar", package: "libarchive-tools" },
+    Tool { program: "openssl", package: "openssl" },
 ];
+
+/// Modules of Debian's own Python that the tests load, and their packages.
+const MODULES: &[(&str, &str)] = &[("pyvhdi", "python3-libvhdi"), ("pyqcow", "python3-libqcow")];
+
+/// What the tests load into a Python of their own: OpenStack's image inspector
+/// (`oslo_utils.imageutils.format_inspector`), the gate that images for OpenStack have to pass; and a reader of VHDX, VHD and
+/// VDI that shares nothing with QEMU's.
+const REQUIREMENTS: &[&str] = &["oslo.utils>=8.2", "dissect.hypervisor>=3.20"];
 
 /// What building ISA-L calls (the feature `igzip`).
 const IGZIP_BUILDERS: &[Tool] = &[
@@ -55,8 +85,15 @@ pub(crate) fn install() -> Result<()> {
         .map(|tool| tool.package)
         .collect();
     missing.dedup();
+    missing.extend(MODULES.iter().filter(|(module, _)| !is_importable(module)).map(|(_, package)| *package));
     install_packages(&missing)?;
-    install_format_inspector()
+    install_requirements()
+}
+
+/// Whether Debian's Python has a module; another Python in front of it in the path does not count.
+fn is_importable(module: &str) -> bool {
+    let output = Command::new("/usr/bin/python3").args(["-c", &format!("import {module}")]).output();
+    output.is_ok_and(|output| output.status.success())
 }
 
 /// Installs Debian packages, or says which are to be installed where that cannot be done from here.
@@ -80,23 +117,24 @@ pub(crate) fn install_packages(packages: &[&str]) -> Result<()> {
     run(as_root(&["install", "--yes", "--quiet", "--no-install-recommends"]).args(packages))
 }
 
-/// Where OpenStack's image inspector is installed for the tests: a virtual environment in the build folder.
-fn inspector_environment() -> PathBuf {
+/// Where [`REQUIREMENTS`] are installed: a virtual environment in the build folder.
+fn python_environment() -> PathBuf {
     root().join("target").join("witness-python")
 }
 
-/// OpenStack's `oslo_utils.imageutils.format_inspector`: the gate that images for OpenStack have to pass.
-fn install_format_inspector() -> Result<()> {
-    let environment = inspector_environment();
-    if environment.join("ready").exists() {
+/// Installs [`REQUIREMENTS`], unless that was done for this list already.
+fn install_requirements() -> Result<()> {
+    let environment = python_environment();
+    let (ready, wanted) = (environment.join("ready"), REQUIREMENTS.join("\n"));
+    if std::fs::read_to_string(&ready).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
     if run(Command::new("python3").args(["-m", "venv"]).arg(&environment)).is_err() {
         install_packages(&["python3-venv"])?;
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
     }
-    run(Command::new(environment.join("bin").join("pip")).args(["install", "--quiet", "oslo.utils>=8.2"]))?;
-    std::fs::write(environment.join("ready"), "")?;
+    run(Command::new(environment.join("bin").join("pip")).args(["install", "--quiet"]).args(REQUIREMENTS))?;
+    std::fs::write(ready, wanted)?;
     Ok(())
 }
 

@@ -169,9 +169,6 @@ fn execute(arguments: &Arguments, to_pipe: bool, cancel: &Cancel) -> Result<Verd
     if arguments.dry_run {
         return dry_run(&plan, arguments.json);
     }
-    if !arguments.progress.quiet {
-        target::announce_device(&arguments.target);
-    }
     let report = plan.run(input, output, &settings);
     // The bar is gone before anything else is said.
     drop(display);
@@ -199,6 +196,7 @@ fn settings(arguments: &Arguments, cancel: &Cancel) -> Result<Settings> {
         digests,
         force: arguments.force,
         seed: arguments.seed.clone(),
+        on_device: (!arguments.progress.quiet).then_some(target::announce_device),
         cancel: cancel.clone(),
         ..Settings::new(format)
     })
@@ -216,6 +214,9 @@ fn compression(codec: Option<Codec>, level: Option<Level>) -> Option<Compression
 }
 
 fn output(arguments: &Arguments) -> Result<Output> {
+    if let Some(address) = input::nbd_address(&arguments.target) {
+        return target::nbd_export(address);
+    }
     if !input::is_standard_stream(&arguments.target) {
         return Ok(Output::Path(arguments.target.clone()));
     }
@@ -273,7 +274,7 @@ fn say(arguments: &Arguments, report: &Report, to_pipe: bool) -> Result<()> {
         for warning in &report.warnings {
             eprintln!("transload: warning: {warning}");
         }
-        eprintln!("transload: {target}: {}", summary(report));
+        eprintln!("transload: {}: {}", target::shown(&arguments.target), summary(report));
     }
     if arguments.json {
         let format = target::format(arguments.target_format, &arguments.target)?.name;

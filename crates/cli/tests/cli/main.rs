@@ -11,4 +11,6 @@ mod documents;
 mod failures;
 mod faults;
 mod interrupts;
+mod nbd;
 mod run;
+mod volumes;

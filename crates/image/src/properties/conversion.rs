@@ -22,6 +22,12 @@ pub(super) const RANDOM: &[(&str, &str)] = &[
     ("vmdk", "subformat=monolithicSparse"),
     ("vmdk", "subformat=monolithicSparse,zeroed_grain=on"),
     ("raw", ""),
+    ("vhd", "block_size=512k"),
+    ("vhd", "subformat=fixed"),
+    ("vhdx", "block_size=1M"),
+    ("vhdx", "block_size=1M,subformat=fixed"),
+    ("vdi", ""),
+    ("vdi", "subformat=fixed"),
 ];
 
 /// Kinds of images that are made from front to back.
@@ -32,6 +38,7 @@ pub(super) const ORDERED: &[(&str, &str)] = &[
     ("vmdk", "subformat=streamOptimized,layout=front"),
     ("vmdk", "subformat=streamOptimized,layout=footer"),
     ("raw", ""),
+    ("vhd", "subformat=fixed"),
 ];
 
 /// Bytes of one operation in the input.
@@ -41,7 +48,7 @@ const OPERATIONS_MAX: usize = 64;
 
 /// The files of an image in memory.
 #[derive(Debug, Default)]
-struct Files(Mutex<BTreeMap<String, Arc<Memory>>>);
+pub(crate) struct Files(Mutex<BTreeMap<String, Arc<Memory>>>);
 
 impl TargetFiles for Files {
     fn name(&self) -> &'static str {

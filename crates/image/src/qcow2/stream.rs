@@ -30,6 +30,9 @@ pub(crate) fn sink(request: SinkRequest<'_>) -> Result<Box<dyn BlockSink>> {
     if image.backing.is_some() {
         return Err(refused("backing_file", "what an ordered writer leaves out must read as zeroes"));
     }
+    if image.data_file.is_some() {
+        return Err(refused("data_file", "it holds nothing compressed, and a pipe has no other file"));
+    }
     if image.preallocation != Preallocation::Off {
         return Err(refused("preallocation", "an ordered writer allocates what it is given"));
     }
