@@ -9,7 +9,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use serde::Serialize;
-use transload_block::{Error, ErrorKind, Result};
+use transload_block::{EncodedRead, Error, ErrorKind, Result};
 use transload_image::codec::Level;
 use transload_image::{Format, OptionValues, Variant};
 
@@ -175,7 +175,7 @@ impl Plan {
         let sparse = self.values.text("preallocation").is_none_or(|mode| mode == "off");
         let reflink = raw && !self.streamed && !hashing && sparse && self.destination == Destination::File;
         let unit = match input {
-            Input::Image(opened) => opened.device.capabilities().encoded.map(|encoded| encoded.encoded_unit_size()),
+            Input::Image(opened) => opened.device.capabilities().encoded.map(EncodedRead::encoded_unit_size),
             Input::Stream { stream, .. } => (self.source != "raw").then(|| stream.unit_size()),
         };
         let encoded = unit == Some(self.values.size("cluster_size").unwrap_or(DEFAULT_UNIT));

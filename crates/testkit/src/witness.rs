@@ -16,6 +16,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("qemu-io", "qemu-utils"),
     ("vmdkinfo", "libvmdk-utils"),
     ("qcowinfo", "libqcow-utils"),
+    ("python3", "python3"),
+    ("/usr/bin/python3", "python3 and python3-libqcow"),
     ("vhdiinfo", "libvhdi-utils"),
     ("sfdisk", "fdisk"),
     ("fdisk", "fdisk"),
