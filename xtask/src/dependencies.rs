@@ -11,9 +11,11 @@ use crate::process::{cargo, output, root};
 /// here, with its reason in `docs/architecture.md`, before it is added to a manifest.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("transload-block", &[]),
-    ("transload-image", &["transload-block"]),
+    ("transload-igzip", &[]),
+    ("transload-image", &["transload-block", "transload-igzip"]),
+    ("transload-nbd", &["transload-block"]),
     ("transload-convert", &["transload-block", "transload-image"]),
-    ("transload", &["transload-block", "transload-image", "transload-convert"]),
+    ("transload", &["transload-block", "transload-image", "transload-convert", "transload-nbd"]),
     ("transload-cli", &["transload"]),
     ("transload-testkit", &["transload-block", "transload-image"]),
     ("xtask", &["transload"]),

@@ -20,6 +20,9 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "vmdkinfo", package: "libvmdk-utils" },
     Tool { program: "qcowinfo", package: "libqcow-utils" },
     Tool { program: "vhdiinfo", package: "libvhdi-utils" },
+    Tool { program: "qemu-nbd", package: "qemu-utils" },
+    Tool { program: "nbdinfo", package: "libnbd-bin" },
+    Tool { program: "nbdkit", package: "nbdkit" },
     Tool { program: "zstd", package: "zstd" },
     Tool { program: "xz", package: "xz-utils" },
     Tool { program: "gzip", package: "gzip" },
@@ -31,6 +34,14 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "python3", package: "python3" },
 ];
 
+/// Modules of Debian's own Python that the tests load, and their packages.
+const MODULES: &[(&str, &str)] = &[("pyvhdi", "python3-libvhdi")];
+
+/// What the tests load into a Python of their own: OpenStack's image inspector
+/// (`oslo_utils.imageutils.format_inspector`), the gate that images for OpenStack have to pass; and a reader of VHDX, VHD and
+/// VDI that shares nothing with QEMU's.
+const REQUIREMENTS: &[&str] = &["oslo.utils>=8.2", "dissect.hypervisor>=3.20"];
+
 /// What making the benchmark's disks calls besides.
 pub(crate) const DISK_MAKERS: &[&str] =
     &["debootstrap", "e2fsprogs", "dosfstools", "gdisk", "mtools", "syslinux", "syslinux-common", "python3", "openssl"];
@@ -40,8 +51,15 @@ pub(crate) fn install() -> Result<()> {
     let mut missing: Vec<_> =
         WITNESSES.iter().filter(|tool| !is_installed(tool.program)).map(|tool| tool.package).collect();
     missing.dedup();
+    missing.extend(MODULES.iter().filter(|(module, _)| !is_importable(module)).map(|(_, package)| *package));
     install_packages(&missing)?;
-    install_python_witnesses()
+    install_requirements()
+}
+
+/// Whether Debian's Python has a module; another Python in front of it in the path does not count.
+fn is_importable(module: &str) -> bool {
+    let output = Command::new("/usr/bin/python3").args(["-c", &format!("import {module}")]).output();
+    output.is_ok_and(|output| output.status.success())
 }
 
 /// Installs Debian packages, or says which are to be installed where that cannot be done from here.
@@ -65,28 +83,24 @@ pub(crate) fn install_packages(packages: &[&str]) -> Result<()> {
     run(as_root(&["install", "--yes", "--quiet", "--no-install-recommends"]).args(packages))
 }
 
-/// Where what is written in Python is installed for the tests: a virtual environment in the build folder.
+/// Where [`REQUIREMENTS`] are installed: a virtual environment in the build folder.
 fn python_environment() -> PathBuf {
     root().join("target").join("witness-python")
 }
 
-/// What is installed there: OpenStack's `oslo_utils.imageutils.format_inspector`, the gate that images for OpenStack have to
-/// pass, and `dissect.hypervisor`, which reads disks of hypervisors.
-const PYTHON_WITNESSES: &[&str] = &["oslo.utils>=8.2", "dissect.hypervisor>=3.18"];
-
-/// Installs the witnesses that are written in Python.
-fn install_python_witnesses() -> Result<()> {
+/// Installs [`REQUIREMENTS`], unless that was done for this list already.
+fn install_requirements() -> Result<()> {
     let environment = python_environment();
-    let ready = environment.join("ready");
-    if std::fs::read_to_string(&ready).is_ok_and(|installed| installed == PYTHON_WITNESSES.join(" ")) {
+    let (ready, wanted) = (environment.join("ready"), REQUIREMENTS.join("\n"));
+    if std::fs::read_to_string(&ready).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
     if run(Command::new("python3").args(["-m", "venv"]).arg(&environment)).is_err() {
         install_packages(&["python3-venv"])?;
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
     }
-    run(Command::new(environment.join("bin").join("pip")).args(["install", "--quiet"]).args(PYTHON_WITNESSES))?;
-    std::fs::write(ready, PYTHON_WITNESSES.join(" "))?;
+    run(Command::new(environment.join("bin").join("pip")).args(["install", "--quiet"]).args(REQUIREMENTS))?;
+    std::fs::write(ready, wanted)?;
     Ok(())
 }
 

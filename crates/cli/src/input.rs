@@ -17,6 +17,7 @@ use transload::image::{
     Access, Format, OpenSettings, Opened, OptionValues, ProbeWindow, ReferenceGate, Source, StreamRequest, detect,
     detect_window, wrapped,
 };
+use transload::nbd::{ConnectSettings, NbdAddress, NbdDisk};
 
 use crate::args::{ReadArgs, ReferenceArgs, References};
 
@@ -68,9 +69,23 @@ pub(crate) fn prepare_beside(
     spool: Option<&Path>,
     cancel: &Cancel,
 ) -> Result<Prepared> {
-    let source = Source::from_path(path, access)?;
+    let source = file_or_export(path, access)?;
     let gate = gate(&args.references, source.path().unwrap_or(path));
     prepare_source(source, args, gate, access, spool, cancel)
+}
+
+/// The text of `path` where it is meant as the address of an NBD server's export.
+pub(crate) fn nbd_address(path: &Path) -> Option<&str> {
+    path.to_str().filter(|text| NbdAddress::is_meant_by(text))
+}
+
+/// The bytes at `path`: a file, or the export of an NBD server whose address it is.
+fn file_or_export(path: &Path, access: Access) -> Result<Source> {
+    let Some(address) = nbd_address(path) else { return Source::from_path(path, access) };
+    let settings = ConnectSettings { read_only: access == Access::ReadOnly, ..ConnectSettings::default() };
+    let disk = Arc::new(NbdDisk::connect(&address.parse()?, &settings)?);
+    let source = if access == Access::ReadOnly { Source::new(disk) } else { Source::writable(disk) };
+    Ok(source.with_path(path))
 }
 
 /// As [`prepare_beside`], for bytes that are already open.

@@ -40,6 +40,7 @@ mod known;
 mod mapped;
 mod open;
 mod options;
+mod preallocation;
 mod probe;
 mod source;
 mod target;

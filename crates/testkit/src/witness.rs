@@ -2,9 +2,13 @@
 //!
 //! A test that needs one fails loudly where it is missing: a proof that did not run is not one.
 
+mod python;
+
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+
+pub use python::{dissect, libvhdi};
 
 /// What the programs are called and where Debian has them.
 const PACKAGES: &[(&str, &str)] = &[
@@ -13,6 +17,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("vmdkinfo", "libvmdk-utils"),
     ("qcowinfo", "libqcow-utils"),
     ("vhdiinfo", "libvhdi-utils"),
+    ("nbdinfo", "libnbd-bin"),
+    ("nbdcopy", "libnbd-bin"),
     ("gzip", "gzip"),
     ("bzip2", "bzip2"),
     ("xz", "xz-utils"),

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The crates underneath are re-exported whole: [`block`] is the contract of a virtual disk, [`image`] the formats behind
-//! it, [`convert`] the engine that moves the bytes. What stands here is the short way for files.
+//! it, [`convert`] the engine that moves the bytes, [`nbd`] a server and a client of disks over a network. What stands here is the short way for files.
 //!
 //! Everything is synchronous; devices are `Send + Sync` and read by any number of threads at once. Images are hostile
 //! input: an image opened here pulls in no file outside its own folder unless [`image::ReferenceGate`] is told otherwise.
@@ -55,11 +55,16 @@
 //! # }
 //! ```
 
+mod overlay;
+
 use std::path::{Path, PathBuf};
 
 pub use transload_block as block;
 pub use transload_convert as convert;
 pub use transload_image as image;
+pub use transload_nbd as nbd;
+
+pub use overlay::open_overlay;
 
 use block::Result;
 use convert::{Input, Output, Plan, Report, Settings};

@@ -11,6 +11,7 @@ mod info;
 mod man;
 mod map;
 mod measure;
+mod nbd;
 mod resize;
 
 use std::process::ExitCode;
@@ -48,6 +49,7 @@ enum Command {
     Digest(digest::Arguments),
     Create(create::Arguments),
     Resize(resize::Arguments),
+    Nbd(nbd::Arguments),
     Formats(formats::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -67,7 +69,7 @@ impl Command {
             Self::Create(arguments) => arguments.json,
             Self::Resize(arguments) => arguments.json,
             Self::Formats(arguments) => arguments.json,
-            Self::Completions(_) | Self::Man(_) => false,
+            Self::Nbd(_) | Self::Completions(_) | Self::Man(_) => false,
         }
     }
 
@@ -82,6 +84,7 @@ impl Command {
             Self::Digest(arguments) => digest::run(arguments),
             Self::Create(arguments) => create::run(arguments),
             Self::Resize(arguments) => resize::run(arguments),
+            Self::Nbd(arguments) => nbd::run(arguments),
             Self::Formats(arguments) => formats::run(arguments),
             Self::Completions(arguments) => completions::run(arguments),
             Self::Man(arguments) => man::run(arguments),

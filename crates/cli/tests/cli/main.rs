@@ -12,4 +12,5 @@ mod documents;
 mod failures;
 mod faults;
 mod interrupts;
+mod nbd;
 mod run;

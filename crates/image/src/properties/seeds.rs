@@ -21,7 +21,7 @@ const OPERATIONS: &[[u8; OPERATION]] = &[
 /// Inputs of the conversion oracle: every kind to every kind.
 pub(super) fn operations() -> Vec<Vec<u8>> {
     let kinds = 0..u8::try_from(RANDOM.len().max(ORDERED.len())).unwrap_or(u8::MAX);
-    kinds.map(|kind| spelled(kind, kind, &[20 * kind, 1 + kind / 4, 0])).collect()
+    kinds.map(|kind| spelled(kind, kind, &[kind.wrapping_mul(20), 1 + kind / 4, 0])).collect()
 }
 
 fn spelled(kind: u8, copy: u8, size: &[u8; 3]) -> Vec<u8> {
@@ -71,7 +71,7 @@ pub(super) fn units() -> Vec<Vec<u8>> {
     let plain: Vec<u8> = (0..2048_u32).map(|index| (index * index / 97).to_le_bytes()[0]).collect();
     let encode = |codec| {
         let mut stored = Vec::new();
-        let mut encoder = crate::codec::Encoder::new(codec, 6).ok()?;
+        let mut encoder = crate::codec::Encoder::new(codec, crate::codec::Level::default()).ok()?;
         encoder.encode(&plain, 2 * plain.len(), &mut stored).ok()?;
         stored.insert(0, 8);
         Some(stored)
@@ -232,7 +232,7 @@ pub(super) fn bundles() -> Vec<Vec<u8>> {
 /// Evidence files of two chunks, one of which is deflated, as EnCase and as SMART write them.
 pub(super) fn evidence() -> Vec<Vec<u8>> {
     let mut packed = Vec::new();
-    let encoder = crate::codec::Encoder::new(transload_block::Codec::Zlib, 6);
+    let encoder = crate::codec::Encoder::new(transload_block::Codec::Zlib, crate::codec::Level::BALANCED);
     let done = encoder.and_then(|mut encoder| encoder.encode(&[5; 1024], 1024, &mut packed));
     let stored = [&[7; 512][..], &checksum(&[7; 512])].concat();
     let data = if done.is_ok() { [packed.clone(), stored].concat() } else { Vec::new() };

@@ -21,15 +21,15 @@
 //! refcounts are rebuilt from the L2 tables, and the barriers between the steps are left out.
 
 use std::ops::Range;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
 
 use transload_block::{Error, ErrorKind, Result, ZeroMode};
 
 use super::device::Qcow2;
 use super::layout::{autoclear, incompatible};
 use super::tables::encode;
-use super::write::{State, Writing};
+use super::writing::{State, Writing};
 
 /// Where in the header the incompatible features stand.
 const HEADER_INCOMPATIBLE: u64 = 72;
@@ -181,20 +181,5 @@ impl Qcow2 {
             writing.storage.write_at(&self.header.incompatible.to_be_bytes(), HEADER_INCOMPATIBLE)?;
         }
         writing.sync()
-    }
-}
-
-impl Writing {
-    /// The state of allocation.
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes what was written durable.
-    pub(super) fn sync(&self) -> Result<()> {
-        if let Some(data_file) = &self.data_file {
-            data_file.flush()?;
-        }
-        self.storage.flush()
     }
 }

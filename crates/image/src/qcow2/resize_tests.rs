@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use transload_block::{ErrorKind, Result, Storage};
+use transload_block::{ErrorKind, Memory, Result, Storage};
+use transload_testkit::CrashStorage;
 
 use super::resize::resize;
 use super::witness::{Failing, Scratch, assert_same_disk, assert_sound, mixed_disk, must_run, qemu_check, qemu_read};
-use crate::{ReferenceGate, ResizeRequest, Source};
+use crate::{OpenSettings, ReferenceGate, ResizeRequest, Source};
 
 fn resize_source(source: Source, size: u64, shrink: bool) -> Result<()> {
     resize(ResizeRequest { source, gate: &ReferenceGate::SameDirectory, size, shrink })
@@ -168,6 +169,52 @@ fn a_growth_may_break_off_anywhere() {
                 assert_sound(&path);
                 break;
             }
+        }
+    }
+}
+
+/// Every state that a crash may leave shows the old disk, or the new one with zeroes behind the old end: not what the last
+/// cluster held there, nor what a longer backing file has.
+#[test]
+fn a_crash_during_growth_never_shows_what_stood_behind_the_old_end() {
+    const OLD: usize = 100_352;
+    let scratch = Scratch::new();
+    let base = vec![66; 300_000];
+    std::fs::write(scratch.path("base.raw"), &base).unwrap();
+    let path = scratch.path("a.qcow2");
+    for (round, options) in
+        ["cluster_size=64k", "cluster_size=512", "cluster_size=64k,extended_l2=on"].iter().enumerate()
+    {
+        for backed in [false, true] {
+            let mut create = vec!["create", "-f", "qcow2", "-o", options];
+            if backed {
+                create.extend(["-F", "raw", "-b", "base.raw"]);
+            }
+            create.extend([path.to_str().unwrap(), "128k"]);
+            must_run("qemu-img", &create);
+            must_run("qemu-io", &["-c", "write -P 85 60000 71072", path.to_str().unwrap()]);
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[24..32].copy_from_slice(&(OLD as u64).to_be_bytes());
+            let mut disk = vec![if backed { 66 } else { 0 }; OLD];
+            disk[60_000..].fill(85);
+            let storage = Arc::new(CrashStorage::new(Memory::from(bytes)));
+            let source = |storage: Arc<dyn Storage>| Source::writable(storage).with_path(&path);
+            resize_source(source(Arc::clone(&storage) as Arc<dyn Storage>), 300 << 20, false).unwrap();
+
+            let (mut old, mut new) = (0, 0);
+            for crash in storage.crashes(round as u64, 150) {
+                let what = format!("{options}, backed: {backed}, {} events, {}", crash.events, crash.survived);
+                let left = source(Arc::new(crash.file) as Arc<dyn Storage>);
+                let device = crate::open(left, &OpenSettings::default()).unwrap().device;
+                let shown = usize::try_from(device.size()).unwrap();
+                assert!(shown == OLD || shown == 300 << 20, "{what}: {shown} bytes");
+                (old, new) = (old + usize::from(shown == OLD), new + usize::from(shown != OLD));
+                let mut found = vec![0; shown.min(400_000)];
+                device.read_at(&mut found, 0).unwrap();
+                assert!(found[..OLD] == disk, "{what}: the disk changed");
+                assert!(found[OLD..].iter().all(|byte| *byte == 0), "{what}: something shows behind the old end");
+            }
+            assert!(old > 0 && new > 0, "{old} crashes left the old size, {new} the new one");
         }
     }
 }

@@ -42,7 +42,7 @@ impl Scratch {
     }
 }
 
-/// A target that is one file.
+/// A target, and new files beside it.
 #[derive(Debug)]
 pub(crate) struct OneFile(pub Arc<FileBlock>);
 
@@ -56,7 +56,9 @@ impl TargetFiles for OneFile {
     }
 
     fn sibling(&self, name: &str) -> Result<Arc<dyn Storage>> {
-        Err(Error::new(ErrorKind::Unsupported, name.to_owned()))
+        let path = self.0.path().with_file_name(name);
+        std::fs::File::create(&path).unwrap();
+        Ok(Arc::new(FileBlock::open(&path, true)?))
     }
 }
 

@@ -41,7 +41,7 @@ impl Method {
             Self::Raw => stored = plain.to_vec(),
             Self::Adc => stored = adc(plain),
             Self::Zlib => {
-                let mut encoder = codec::Encoder::new(Codec::Zlib, 6).unwrap();
+                let mut encoder = codec::Encoder::new(Codec::Zlib, codec::Level::BALANCED).unwrap();
                 assert!(encoder.encode(plain, 2 * plain.len() + 1000, &mut stored).unwrap());
             }
             Self::Bzip2 => {
