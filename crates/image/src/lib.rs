@@ -17,6 +17,7 @@ pub mod cloop;
 pub mod codec;
 pub mod dmg;
 pub mod ewf;
+pub mod gcp;
 pub mod parallels;
 #[doc(hidden)]
 pub mod properties;

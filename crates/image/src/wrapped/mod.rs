@@ -8,6 +8,7 @@
 //! members.rs   compressed bytes ──► the bytes inside, within limits.rs         ahead.rs   the same on a thread
 //! stream.rs    read once: a raw disk, a streamOptimized VMDK                   survey.rs  read once to learn the size
 //! device.rs    read in order, for what walks over a disk                       inner.rs   what is inside
+//! pack.rs      a disk ──► compressed bytes, by many threads                    sink.rs    gzip and Zstandard as targets
 //! ```
 //!
 //! A format that is read at random places has to be unpacked into a file first, which is the caller's decision: [`contents`]
@@ -18,17 +19,19 @@ mod device;
 mod inner;
 mod limits;
 mod members;
+pub(crate) mod pack;
+mod sink;
 mod stream;
 mod survey;
 
 use std::io::Read;
 use std::sync::Arc;
 
-use transload_block::{BlockStream, Error, ErrorKind, Result};
+use transload_block::{BlockRead, BlockStream, Error, ErrorKind, Result};
 
 use crate::{
     Access, CheckReport, CheckRequest, Finding, FindingKind, Format, ImageInfo, Layer, Match, OpenRequest, OptionKind,
-    OptionSpec, OptionValues, ProbeWindow, Source, StreamRequest, dmg,
+    OptionSpec, OptionValues, ProbeWindow, Source, StreamRequest, Variant, dmg, gcp,
 };
 use device::Forward;
 use inner::Inside;
@@ -36,13 +39,41 @@ use limits::Limits;
 use survey::Survey;
 
 /// The row of gzip in the table of formats.
-pub const GZIP: Format = row("gzip", &["gz"], "gzip-compressed disk", &["gz"], gzip, &OF_GZIP);
+pub const GZIP: Format = Format {
+    variants: &[
+        packed("stream", "one stream, which every reader takes"),
+        packed("members", "a member for each MiB, packed by the fastest codec"),
+    ],
+    create_options: &[OptionSpec {
+        name: "subformat",
+        kind: OptionKind::Choice(&["stream", "members"]),
+        default: "stream",
+        help: "one stream, or many members, of which some readers take the first alone",
+    }],
+    sink: Some(sink::gzip),
+    ..row("gzip", &["gz"], "gzip-compressed disk", &["gz"], gzip, &OF_GZIP)
+};
 /// The row of bzip2 in the table of formats.
 pub const BZIP2: Format = row("bzip2", &["bz2"], "bzip2-compressed disk", &["bz2"], bzip2, &OF_BZIP2);
 /// The row of xz in the table of formats.
 pub const XZ: Format = row("xz", &[], "xz-compressed disk", &["xz"], xz, &OF_XZ);
 /// The row of Zstandard in the table of formats.
-pub const ZSTD: Format = row("zstd", &["zst"], "Zstandard-compressed disk", &["zst"], zstd, &OF_ZSTD);
+pub const ZSTD: Format = Format {
+    variants: &[packed("frames", "a frame for each MiB, with its size and checksum")],
+    create_options: &[OptionSpec {
+        name: "subformat",
+        kind: OptionKind::Choice(&["frames"]),
+        default: "frames",
+        help: "a frame for each MiB",
+    }],
+    sink: Some(sink::zstd),
+    ..row("zstd", &["zst"], "Zstandard-compressed disk", &["zst"], zstd, &OF_ZSTD)
+};
+
+/// A way to write a compressed file: from front to back alone.
+const fn packed(name: &'static str, summary: &'static str) -> Variant {
+    Variant { name, summary, read: true, write: false, stream_read: true, stream_write: true }
+}
 
 /// How a file is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,6 +252,21 @@ fn inside(kind: Kind, source: &Source, limits: &Limits) -> Result<Box<dyn Read +
     ahead::unpack(kind, input, limits)
 }
 
+/// Opens the gzip file that a request has.
+pub(crate) fn open_gzip(request: OpenRequest<'_>) -> Result<Layer> {
+    open(Kind::Gzip, request)
+}
+
+/// Says what is inside a gzip file.
+pub(crate) fn describe_gzip(source: &Source) -> Result<ImageInfo> {
+    describe(Kind::Gzip, source)
+}
+
+/// Begins to read what is inside a gzip file.
+pub(crate) fn stream_gzip(request: StreamRequest<'_>) -> Result<Box<dyn BlockStream>> {
+    stream::begin(Kind::Gzip, request)
+}
+
 /// What the disk inside says of itself. All of it is unpacked: nothing else tells how large it is, and whether it is sound.
 fn describe(kind: Kind, source: &Source) -> Result<ImageInfo> {
     let survey = Survey::read(inside(kind, source, &Limits::of(&OptionValues::default()))?)?;
@@ -253,12 +299,14 @@ fn open(kind: Kind, request: OpenRequest<'_>) -> Result<Layer> {
     let survey = Survey::read(inside(kind, &source, &limits)?)?;
     let found = Inside::of(&survey, Inside::declared(options)?)?;
     let describe = found.format.describe.ok_or_else(|| found.needs_a_file(kind))?;
-    if found.format.name != "raw" {
+    let is_archive = found.format == &gcp::FORMAT;
+    if found.format.name != "raw" && !is_archive {
         return Err(found.needs_a_file(kind));
     }
     let info = describe(&Source::new(Arc::new(survey.glance())))?;
     let info = wrapped_info(kind, &source, info);
-    let device = Arc::new(Forward::new(kind, Arc::clone(source.bytes()), limits, survey));
+    let forward: Arc<dyn BlockRead> = Arc::new(Forward::new(kind, Arc::clone(source.bytes()), limits, survey));
+    let device = if is_archive { gcp::member(forward)? } else { forward };
     Ok(Layer { format, source, device, writer: None, info, parent: None, content_ids: Vec::new() })
 }
 
