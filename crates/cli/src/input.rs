@@ -106,7 +106,7 @@ fn prepare_source(
         let stored =
             spool_to_temp(&mut contents, folder, cancel).map_err(|error| error.context(source.display_name()))?;
         let unpacked = Source::new(Arc::new(stored));
-        let unpacked = source.path().into_iter().fold(unpacked, |unpacked, path| unpacked.with_path(path));
+        let unpacked = source.path().into_iter().fold(unpacked, Source::with_path);
         let outer = outer_options(format, args);
         let declared = outer.text("inner_format").and_then(Format::by_name);
         let options = if outer.is_empty() { args.options.clone() } else { Vec::new() };

@@ -70,7 +70,7 @@ impl BlockRead for Member {
     }
 
     fn limits(&self) -> BlockLimits {
-        BlockLimits { granularity: BLOCK as u32, ..self.archive.limits() }
+        BlockLimits { granularity: 512, ..self.archive.limits() }
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {

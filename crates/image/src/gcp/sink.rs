@@ -25,7 +25,7 @@ pub(super) fn sink(request: SinkRequest<'_>) -> Result<Box<dyn BlockSink>> {
     }
     let size = request.size.max(1).checked_next_multiple_of(round_up).filter(|size| *size <= u64::MAX / 2);
     let size = size.ok_or_else(|| Error::new(ErrorKind::TooLarge, format!("a disk of {} bytes", request.size)))?;
-    let runs = request.extents.map_or_else(|| vec![0..size], |extents| runs(extents, size));
+    let runs = request.extents.map_or_else(|| Map::whole(size).runs, |extents| runs(extents, size));
     let map = Map { runs, size };
     let packer = Arc::new(Packer::new(How::GzipStream, request.level.unwrap_or_default()));
     let mut packed = Packed::new(request.output, packer)?;

@@ -88,6 +88,11 @@ pub(super) struct Map {
 }
 
 impl Map {
+    /// The map of a file without holes.
+    pub(super) fn whole(size: u64) -> Self {
+        Self { runs: std::iter::once(0..size).collect(), size }
+    }
+
     /// The map of the member behind `header`; `more` gives the next block of the archive.
     ///
     /// # Errors
@@ -129,7 +134,7 @@ impl Map {
 
     /// The header of a member with this map, and the blocks of the map.
     pub(super) fn header(&self) -> Vec<u8> {
-        let sparse = *self.runs != [0..self.size];
+        let sparse = *self != Self::whole(self.size);
         let mut block = vec![0; BLOCK];
         block[..NAME.len()].copy_from_slice(NAME.as_bytes());
         block[field::MODE].copy_from_slice(b"0000644\0");
@@ -219,7 +224,7 @@ mod tests {
         for size in [1 << 30, 20 << 30, 64 << 40] {
             for count in [0, 1, 3, 4, 5, 24, 25, 26, 46, 47, 1000] {
                 let runs: Vec<_> = (0..count).map(|index| index * 2048..index * 2048 + 1024).collect();
-                for map in [Map { runs, size }, Map { runs: vec![0..size], size }] {
+                for map in [Map { runs, size }, Map::whole(size)] {
                     let bytes = map.header();
                     let (blocks, []) = bytes.as_chunks() else { unreachable!("whole blocks") };
                     let mut blocks = blocks.iter();
@@ -239,7 +244,9 @@ mod tests {
     #[test]
     fn maps_that_lie_are_corrupt() {
         let map = |runs: Vec<Range<u64>>| Map { runs, size: 1 << 30 };
-        for wrong in [map(vec![1024..2048, 0..512]), map(vec![0..1024, 512..2048]), map(vec![0..2 << 30])] {
+        for wrong in
+            [map(vec![1024..2048, 0..512]), map(vec![0..1024, 512..2048]), Map { size: 1 << 30, ..Map::whole(2 << 30) }]
+        {
             let bytes = wrong.header();
             let header = Header::parse(bytes.first_chunk().unwrap()).unwrap();
             let error = Map::read(header, || Ok([0; BLOCK])).unwrap_err();

@@ -109,7 +109,7 @@ impl Codec {
             }
             Self::Zstd(codec) => {
                 let (mut from, mut to) = (InBuffer::around(input), OutBuffer::around(output));
-                let left = codec.run(&mut from, &mut to).map_err(zstd_error)?;
+                let left = codec.run(&mut from, &mut to).map_err(|error| zstd_error(&error))?;
                 Ok(Step { used: from.pos(), made: to.pos(), ended: left == 0 })
             }
         }
@@ -135,7 +135,7 @@ fn xz_error(error: liblzma::stream::Error) -> Error {
     }
 }
 
-fn zstd_error(error: io::Error) -> Error {
+fn zstd_error(error: &io::Error) -> Error {
     let what = error.to_string();
     if what.contains("too much memory") {
         let what = format!("unpacking it needs a window of more than {} MiB", 1 << (ZSTD_WINDOW_LOG - 20));

@@ -273,7 +273,7 @@ fn describe(kind: Kind, source: &Source) -> Result<ImageInfo> {
     let found = Inside::of(&survey, None)?;
     let describe = found.format.describe.ok_or_else(|| found.needs_a_file(kind))?;
     let seen = Source::new(Arc::new(survey.glance()));
-    let seen = source.path().into_iter().fold(seen, |seen, path| seen.with_path(path));
+    let seen = source.path().into_iter().fold(seen, Source::with_path);
     let info = describe(&seen).map_err(|error| match error.kind() {
         ErrorKind::OutOfRange => found.needs_a_file(kind),
         _ => error,
@@ -312,12 +312,13 @@ fn open(kind: Kind, request: OpenRequest<'_>) -> Result<Layer> {
 
 /// Unpacks all of it, which verifies the checksums that the file has.
 fn check(kind: Kind, request: CheckRequest<'_>) -> Result<CheckReport> {
-    if request.repair {
+    let CheckRequest { source, repair, .. } = request;
+    if repair {
         return Err(Error::new(ErrorKind::Unsupported, "a compressed file cannot be repaired"));
     }
-    let size = request.source.bytes().size();
+    let size = source.bytes().size();
     let mut report = CheckReport { image_end_offset: size, ..CheckReport::default() };
-    match inside(kind, &request.source, &Limits::of(&OptionValues::default())).and_then(Survey::read) {
+    match inside(kind, &source, &Limits::of(&OptionValues::default())).and_then(Survey::read) {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             report.add(Finding { kind: FindingKind::Corruption, message: error.to_string(), fixed: false });
         }
