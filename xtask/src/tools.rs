@@ -20,6 +20,19 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "vmdkinfo", package: "libvmdk-utils" },
     Tool { program: "qcowinfo", package: "libqcow-utils" },
     Tool { program: "vhdiinfo", package: "libvhdi-utils" },
+    Tool { program: "sfdisk", package: "fdisk" },
+    Tool { program: "sgdisk", package: "gdisk" },
+    Tool { program: "parted", package: "parted" },
+    Tool { program: "pvck", package: "lvm2" },
+    Tool { program: "mkfs.ext4", package: "e2fsprogs" },
+    Tool { program: "mkfs.fat", package: "dosfstools" },
+    Tool { program: "mkfs.xfs", package: "xfsprogs" },
+    Tool { program: "mkfs.btrfs", package: "btrfs-progs" },
+    Tool { program: "mkfs.exfat", package: "exfatprogs" },
+    Tool { program: "mkntfs", package: "ntfs-3g" },
+    Tool { program: "mksquashfs", package: "squashfs-tools" },
+    Tool { program: "xorriso", package: "xorriso" },
+    Tool { program: "cryptsetup", package: "cryptsetup-bin" },
     Tool { program: "qemu-nbd", package: "qemu-utils" },
     Tool { program: "nbdinfo", package: "libnbd-bin" },
     Tool { program: "nbdkit", package: "nbdkit" },
@@ -32,6 +45,8 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "7z", package: "7zip" },
     Tool { program: "ewfacquire", package: "ewf-tools" },
     Tool { program: "python3", package: "python3" },
+    Tool { program: "bsdtar", package: "libarchive-tools" },
+    Tool { program: "openssl", package: "openssl" },
 ];
 
 /// Modules of Debian's own Python that the tests load, and their packages.

@@ -78,6 +78,9 @@ pub struct Settings {
     pub force: bool,
     /// What identifiers in the target are derived from; the content when `None`.
     pub seed: Option<String>,
+    /// What an image that is written to a pipe calls itself, for descriptors that name their own file; a file has its
+    /// name.
+    pub pipe_name: Option<String>,
     /// Whom to tell how far it is.
     pub progress: Option<Arc<dyn Progress>>,
     /// Called with the name of a block device that is the target, once, when all checks have passed and before the
@@ -106,6 +109,7 @@ impl Settings {
             digests: Vec::new(),
             force: false,
             seed: None,
+            pipe_name: None,
             progress: None,
             on_device: None,
             cancel: Cancel::default(),

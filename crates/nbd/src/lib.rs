@@ -31,9 +31,5 @@ pub use address::{DEFAULT_PORT, NbdAddress, Place};
 pub use client::{ConnectSettings, NbdDisk};
 pub use server::{Event, Export, Listener, Server, ServerLimits, Stop};
 
-/// Entry points for fuzzing and for the tests that share its properties.
 #[doc(hidden)]
-pub mod fuzz {
-    pub use crate::client::fuzz::answer_client;
-    pub use crate::server::fuzz::talk_to_server;
-}
+pub mod properties;

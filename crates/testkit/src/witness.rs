@@ -17,6 +17,23 @@ const PACKAGES: &[(&str, &str)] = &[
     ("vmdkinfo", "libvmdk-utils"),
     ("qcowinfo", "libqcow-utils"),
     ("vhdiinfo", "libvhdi-utils"),
+    ("sfdisk", "fdisk"),
+    ("fdisk", "fdisk"),
+    ("sgdisk", "gdisk"),
+    ("parted", "parted"),
+    ("blkid", "util-linux"),
+    ("mkswap", "util-linux"),
+    ("wipefs", "util-linux"),
+    ("pvck", "lvm2"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("mkfs.fat", "dosfstools"),
+    ("mkfs.xfs", "xfsprogs"),
+    ("mkfs.btrfs", "btrfs-progs"),
+    ("mkfs.exfat", "exfatprogs"),
+    ("mkntfs", "ntfs-3g"),
+    ("mksquashfs", "squashfs-tools"),
+    ("xorriso", "xorriso"),
+    ("cryptsetup", "cryptsetup-bin"),
     ("nbdinfo", "libnbd-bin"),
     ("nbdcopy", "libnbd-bin"),
     ("gzip", "gzip"),
@@ -30,14 +47,18 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ewfacquire", "ewf-tools"),
 ];
 
+/// Where Debian has the programs of the administrator, which an ordinary user's `PATH` leaves out.
+const ADMINISTRATION: &str = "/usr/sbin:/sbin";
+
 /// Runs `program` and returns what it said and its exit code, whatever that is.
 ///
 /// # Panics
 /// When it cannot be started.
 #[must_use]
 pub fn run<A: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = A>) -> Output {
+    let path = format!("{}:{ADMINISTRATION}", std::env::var("PATH").unwrap_or_default());
     let mut command = Command::new(program);
-    command.args(arguments).env("LC_ALL", "C").stdin(Stdio::null());
+    command.args(arguments).env("LC_ALL", "C").env("PATH", path).stdin(Stdio::null());
     match command.output() {
         Ok(output) => output,
         Err(error) => {

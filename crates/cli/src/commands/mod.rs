@@ -1,18 +1,29 @@
 //! The commands: one file each, and here the table of them and what happens around every one.
 
+mod cat;
 mod check;
 mod compare;
 mod completions;
 mod convert;
 mod create;
 mod digest;
+mod export;
+mod find;
 mod formats;
+mod import;
 mod info;
+mod inspect;
+mod ls;
 mod man;
 mod map;
 mod measure;
 mod nbd;
+mod partitions;
+mod repack;
 mod resize;
+mod stat;
+mod tar;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -41,6 +52,10 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Convert(convert::Arguments),
+    Export(export::Arguments),
+    Import(import::Arguments),
+    Validate(validate::Arguments),
+    Repack(repack::Arguments),
     Info(info::Arguments),
     Map(map::Arguments),
     Check(check::Arguments),
@@ -49,6 +64,13 @@ enum Command {
     Digest(digest::Arguments),
     Create(create::Arguments),
     Resize(resize::Arguments),
+    Partitions(partitions::Arguments),
+    Inspect(inspect::Arguments),
+    Ls(ls::Arguments),
+    Cat(cat::Arguments),
+    Stat(stat::Arguments),
+    Find(find::Arguments),
+    Tar(tar::Arguments),
     Nbd(nbd::Arguments),
     Formats(formats::Arguments),
     Completions(completions::Arguments),
@@ -60,6 +82,10 @@ impl Command {
     fn json(&self) -> bool {
         match self {
             Self::Convert(arguments) => arguments.json,
+            Self::Export(arguments) => arguments.json,
+            Self::Import(arguments) => arguments.json,
+            Self::Validate(arguments) => arguments.json,
+            Self::Repack(arguments) => arguments.json,
             Self::Info(arguments) => arguments.json,
             Self::Map(arguments) => arguments.json,
             Self::Check(arguments) => arguments.json,
@@ -68,14 +94,23 @@ impl Command {
             Self::Digest(arguments) => arguments.json,
             Self::Create(arguments) => arguments.json,
             Self::Resize(arguments) => arguments.json,
+            Self::Partitions(arguments) => arguments.json,
+            Self::Inspect(arguments) => arguments.json,
+            Self::Ls(arguments) => arguments.json,
+            Self::Stat(arguments) => arguments.json,
+            Self::Find(arguments) => arguments.json,
             Self::Formats(arguments) => arguments.json,
-            Self::Nbd(_) | Self::Completions(_) | Self::Man(_) => false,
+            Self::Cat(_) | Self::Tar(_) | Self::Nbd(_) | Self::Completions(_) | Self::Man(_) => false,
         }
     }
 
     fn run(&self) -> Result<Verdict> {
         match self {
             Self::Convert(arguments) => convert::run(arguments),
+            Self::Export(arguments) => export::run(arguments),
+            Self::Import(arguments) => import::run(arguments),
+            Self::Validate(arguments) => validate::run(arguments),
+            Self::Repack(arguments) => repack::run(arguments),
             Self::Info(arguments) => info::run(arguments),
             Self::Map(arguments) => map::run(arguments),
             Self::Check(arguments) => check::run(arguments),
@@ -84,6 +119,13 @@ impl Command {
             Self::Digest(arguments) => digest::run(arguments),
             Self::Create(arguments) => create::run(arguments),
             Self::Resize(arguments) => resize::run(arguments),
+            Self::Partitions(arguments) => partitions::run(arguments),
+            Self::Inspect(arguments) => inspect::run(arguments),
+            Self::Ls(arguments) => ls::run(arguments),
+            Self::Cat(arguments) => cat::run(arguments),
+            Self::Stat(arguments) => stat::run(arguments),
+            Self::Find(arguments) => find::run(arguments),
+            Self::Tar(arguments) => tar::run(arguments),
             Self::Nbd(arguments) => nbd::run(arguments),
             Self::Formats(arguments) => formats::run(arguments),
             Self::Completions(arguments) => completions::run(arguments),

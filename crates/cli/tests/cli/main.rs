@@ -14,3 +14,4 @@ mod faults;
 mod interrupts;
 mod nbd;
 mod run;
+mod volumes;

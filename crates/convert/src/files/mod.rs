@@ -14,6 +14,7 @@
 //! Block devices are no files to be replaced: [`InPlace`] writes them where they are.
 
 mod counted;
+mod folder;
 mod place;
 
 use std::ffi::{OsStr, OsString};
@@ -31,6 +32,7 @@ use transload_image::{FileIdentity, TargetFiles};
 use crate::job::lock;
 use counted::Counted;
 pub(crate) use counted::CountedPipe;
+pub use folder::AtomicFolder;
 use place::Placed;
 
 /// The folders of all outputs that are not whole yet.

@@ -15,7 +15,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
-use transload_block::{BlockRead, Codec, ErrorKind, Memory, Payload};
+use transload_block::{BlockRead, Codec, ErrorKind, Memory, Payload, Property};
 
 pub(crate) use conversion::Files;
 pub use conversion::conversion;
@@ -36,17 +36,6 @@ use crate::{
     Access, Format, OpenSettings, OptionKind, OptionSpec, OptionValues, ProbeWindow, ReferenceGate, Source,
     StreamRequest, codec, detect, detect_window, open, parse_size,
 };
-
-/// A property of any bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Property {
-    /// The name of its fuzz target.
-    pub name: &'static str,
-    /// Panics when it does not hold.
-    pub holds: fn(&[u8]),
-    /// Small inputs that reach far, to start from.
-    pub seeds: fn() -> Vec<Vec<u8>>,
-}
 
 /// Every property, by the name of its fuzz target.
 pub const ALL: &[Property] = &[

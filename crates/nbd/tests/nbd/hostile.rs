@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use transload_block::{BlockRead, ErrorKind, Memory};
-use transload_nbd::{ConnectSettings, Export, NbdAddress, NbdDisk, Place, ServerLimits, fuzz};
+use transload_nbd::{ConnectSettings, Export, NbdAddress, NbdDisk, Place, ServerLimits, properties};
 use transload_testkit::Random;
 
 use crate::support::Served;
@@ -238,9 +238,20 @@ fn anything_comes_to_an_end() {
                 usize::try_from(random.range(input.len() as u64, 2).start.min(input.len() as u64 - 1)).expect("inside");
             input[at] ^= 1 << (round % 8);
         }
-        fuzz::talk_to_server(&input);
+        properties::nbd_server(&input);
         let mut answer = [&b"NBDMAGICIHAVEOPT"[..], &3_u16.to_be_bytes()].concat();
         answer.extend(random.bytes(400));
-        fuzz::answer_client(&answer);
+        properties::nbd_client(&answer);
+    }
+}
+
+#[test]
+fn every_property_holds_for_its_seeds_and_parts_of_them() {
+    for property in properties::ALL {
+        for seed in (property.seeds)() {
+            for end in (0..seed.len()).step_by(17).chain([seed.len()]) {
+                (property.holds)(&seed[..end]);
+            }
+        }
     }
 }
