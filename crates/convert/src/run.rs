@@ -311,10 +311,17 @@ impl Run<'_> {
         // A pipe cannot be gone back in, nor can a file that is only written from front to back: what stands in front has to
         // be known.
         let once = matches!(output, SinkOutput::Pipe(_)) || format.create.is_none();
-        let extents = match &origin {
-            Origin::Device(device) if once => Some(survey(device.as_ref(), &settings.cancel)?),
-            _ => None,
-        };
+        let mut extents = None;
+        if let Origin::Device(device) = &origin
+            && once
+        {
+            let job = self.job();
+            job.guard(|| {
+                extents = Some(survey(device.as_ref(), &settings.cancel)?);
+                Ok(())
+            });
+            job.outcome()?;
+        }
         let sink = format.sink.ok_or_else(|| unwritable(format))?(SinkRequest {
             output,
             name,
