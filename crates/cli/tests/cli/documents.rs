@@ -240,7 +240,8 @@ fn every_option_is_in_the_description_of_the_command_line() {
         let options = help.lines().filter(|line| line.trim_start().starts_with('-'));
         for option in options.filter_map(|line| line.split_whitespace().find(|word| word.starts_with("--"))) {
             let name = option.split(['[', '=']).next().unwrap();
-            let everywhere = ["--help", "--references", "--allow-dir", "--json", "--progress", "--quiet", "--threads"];
+            let everywhere =
+                ["--help", "--references", "--allow-dir", "--json", "--progress", "--quiet", "--spool", "--threads"];
             assert!(
                 section.contains(name) || (everywhere.contains(&name) && text.contains(name)),
                 "docs/cli.md, {command}: {name} is not described"

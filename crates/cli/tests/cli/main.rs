@@ -6,6 +6,7 @@
 )]
 
 mod commands;
+mod compressed;
 mod conversions;
 mod documents;
 mod failures;
