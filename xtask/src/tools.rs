@@ -22,6 +22,7 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "vhdiinfo", package: "libvhdi-utils" },
     Tool { program: "zstd", package: "zstd" },
     Tool { program: "python3", package: "python3" },
+    Tool { program: "virt-xml-validate", package: "libvirt-clients" },
     Tool { program: "bsdtar", package: "libarchive-tools" },
     Tool { program: "openssl", package: "openssl" },
 ];
@@ -36,7 +37,8 @@ pub(crate) fn install() -> Result<()> {
         WITNESSES.iter().filter(|tool| !is_installed(tool.program)).map(|tool| tool.package).collect();
     missing.dedup();
     install_packages(&missing)?;
-    install_format_inspector()
+    install_format_inspector()?;
+    install_cot()
 }
 
 /// Installs Debian packages, or says which are to be installed where that cannot be done from here.
@@ -77,6 +79,19 @@ fn install_format_inspector() -> Result<()> {
     }
     run(Command::new(environment.join("bin").join("pip")).args(["install", "--quiet", "oslo.utils>=8.2"]))?;
     std::fs::write(environment.join("ready"), "")?;
+    Ok(())
+}
+
+/// COT, a reader of OVF packages by another maker, beside the inspector.
+fn install_cot() -> Result<()> {
+    let environment = inspector_environment();
+    if environment.join("ready-cot").exists() {
+        return Ok(());
+    }
+    // It asks for a module that setuptools has dropped since.
+    let packages = ["install", "--quiet", "cot==2.2.1", "setuptools<81"];
+    run(Command::new(environment.join("bin").join("pip")).args(packages))?;
+    std::fs::write(environment.join("ready-cot"), "")?;
     Ok(())
 }
 

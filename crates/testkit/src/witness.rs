@@ -13,6 +13,11 @@ const PACKAGES: &[(&str, &str)] = &[
     ("vmdkinfo", "libvmdk-utils"),
     ("qcowinfo", "libqcow-utils"),
     ("vhdiinfo", "libvhdi-utils"),
+    ("tar", "tar"),
+    ("bsdtar", "libarchive-tools"),
+    ("sha256sum", "coreutils"),
+    ("openssl", "openssl"),
+    ("virt-xml-validate", "libvirt-clients"),
 ];
 
 /// Runs `program` and returns what it said and its exit code, whatever that is.

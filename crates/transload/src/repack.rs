@@ -263,9 +263,11 @@ impl<'a> Repack<'a> {
                 let named = Source::new(Arc::clone(&bytes)).with_path(flat(&file.href));
                 // A disk inside an archive names no file: the archive has no folder.
                 let alone = OpenSettings { gate: ReferenceGate::Deny, ..OpenSettings::default() };
+                let opened = open(named, &alone)?;
+                refuse_guess(&opened, disk, &file.href)?;
                 let machines = package.systems.iter().flat_map(|system| &system.machine.disks);
                 let bus = machines.filter(|known| known.id == disk.id).map(|known| known.address.bus).next();
-                Some((disk.id.clone(), bus.unwrap_or(Bus::Scsi), open(named, &alone)?))
+                Some((disk.id.clone(), bus.unwrap_or(Bus::Scsi), opened))
             }
             _ => None,
         };
@@ -392,6 +394,18 @@ impl Contents for Repack<'_> {
 
     fn descriptor(&self, payloads: &[Payload]) -> Result<String> {
         self.edited(payloads.iter().map(|payload| payload.member.size))
+    }
+}
+
+/// Refuses to take bytes of no format for a raw disk where the descriptor says that they are of one.
+fn refuse_guess(opened: &Opened, disk: &ovf::VirtualDisk, href: &str) -> Result<()> {
+    let format = opened.layers.first().map(|layer| layer.format.name);
+    match &disk.format {
+        Some(said) if format == Some("raw") && !said.to_ascii_lowercase().contains("raw") => {
+            let text = format!("'{href}' is of no known format, and the descriptor says that it is {said}");
+            Err(Error::new(ErrorKind::Corrupt, text))
+        }
+        _ => Ok(()),
     }
 }
 

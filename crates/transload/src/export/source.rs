@@ -145,7 +145,10 @@ fn describe(text: &[u8], settings: &SourceSettings) -> Result<(Machine, Notes)> 
         Error::new(ErrorKind::NotThisFormat, "is no VMX, no OVF and no libvirt domain")
             .with_remedy("name a .vmx, an .ovf or a libvirt .xml, or give disks with --disk")
     };
-    let or_unknown = |error: Error| if error.kind() == ErrorKind::NotThisFormat { unknown() } else { error };
+    let or_unknown = |error: Error| match error.kind() {
+        ErrorKind::NotThisFormat | ErrorKind::TooLarge => unknown(),
+        _ => error,
+    };
     if !looks_like_xml(text) {
         let reading = vmx::read(text).map_err(or_unknown)?;
         return Ok((reading.value, reading.notes));
