@@ -22,7 +22,10 @@ pub(crate) fn without_virtio(machine: &Machine, scsi: &ScsiModel, nic: &NicModel
     }
     for adapter in &mut machine.nics {
         if adapter.model == Some(NicModel::Virtio) && *nic != NicModel::Virtio {
-            notes.changed(format!("nic {}", adapter.number), format!("virtio is {nic} here: the guest needs its driver"));
+            notes.changed(
+                format!("nic {}", adapter.number),
+                format!("virtio is {nic} here: the guest needs its driver"),
+            );
             adapter.model = Some(nic.clone());
         }
     }

@@ -23,4 +23,6 @@ pub use device::{Mac, MacPolicy, Network, Nic, NicModel, Port, PortBacking, Soun
 pub use guest::{Family, GuestOs, KNOWN_GUESTS, KnownGuest};
 pub use machine::{BootDevice, Features, Firmware, Machine};
 pub use note::{Note, NoteKind, Notes, Reading, Written};
-pub use storage::{Address, Bus, Controller, Disk, DiskFormat, DiskMode, Drive, DriveKind, Media, ScsiModel, base_name};
+pub use storage::{
+    Address, Bus, Controller, Disk, DiskFormat, DiskMode, Drive, DriveKind, Media, ScsiModel, base_name,
+};

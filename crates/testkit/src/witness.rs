@@ -13,6 +13,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("vmdkinfo", "libvmdk-utils"),
     ("qcowinfo", "libqcow-utils"),
     ("vhdiinfo", "libvhdi-utils"),
+    ("virt-xml-validate", "libvirt-clients"),
+    ("xmllint", "libxml2-utils"),
 ];
 
 /// Runs `program` and returns what it said and its exit code, whatever that is.

@@ -149,8 +149,11 @@ impl<'a> Editor<'a> {
         for node in root.descendants().filter(Node::is_element) {
             let name = node.tag_name().name();
             let resource = || node.trimmed().strip_prefix("ovf:").unwrap_or(node.trimmed());
-            let in_drive = name == "HostResource" && resource().trim_start_matches('/').strip_prefix("file/") == Some(id);
-            let setting = name == "ExtraConfig" && node.any_attribute("key") == Some("nvram") && node.any_attribute("value") == href;
+            let in_drive =
+                name == "HostResource" && resource().trim_start_matches('/').strip_prefix("file/") == Some(id);
+            let setting = name == "ExtraConfig"
+                && node.any_attribute("key") == Some("nvram")
+                && node.any_attribute("value") == href;
             if in_drive || setting {
                 self.remove(node);
             }
@@ -164,11 +167,15 @@ impl<'a> Editor<'a> {
             let public = node.tag_name().namespace().is_none_or(|address| {
                 address.starts_with("http://schemas.dmtf.org/") || Some(address) == root.tag_name().namespace()
             });
-            let parent_public = node.parent_element().is_some_and(|parent| parent.tag_name().namespace() == root.tag_name().namespace());
+            let parent_public = node
+                .parent_element()
+                .is_some_and(|parent| parent.tag_name().namespace() == root.tag_name().namespace());
             let private = !public && parent_public;
             let device = node.tag_name().name() == "Item"
                 && node.child_text("ResourceType") == Some("1")
-                && node.child_text("ResourceSubType").is_some_and(|kind| kind.to_ascii_lowercase().starts_with("vmware."));
+                && node
+                    .child_text("ResourceSubType")
+                    .is_some_and(|kind| kind.to_ascii_lowercase().starts_with("vmware."));
             if (private || device) && node.any_attribute("required").is_none_or(truth) {
                 self.set(node, "required", "false");
             }

@@ -70,7 +70,9 @@ impl<'a> Item<'a> {
     fn new(node: Node<'a, '_>) -> Self {
         let subtypes = node.child_text("ResourceSubType").unwrap_or_default();
         let subtypes = subtypes.split([',', ' ']).map(str::trim).filter(|name| !name.is_empty()).collect();
-        let config = node.children_named("Config").filter_map(|config| Some((config.any_attribute("key")?, config.any_attribute("value")?)));
+        let config = node
+            .children_named("Config")
+            .filter_map(|config| Some((config.any_attribute("key")?, config.any_attribute("value")?)));
         Self {
             line: line(node),
             id: node.child_text("InstanceID").or_else(|| node.child_text("InstanceId")).unwrap_or_default(),

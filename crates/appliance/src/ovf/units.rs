@@ -27,7 +27,9 @@ fn power(text: &str) -> Option<u64> {
 fn named(text: &str) -> Option<u64> {
     const PREFIXES: [(&str, u32); 5] = [("kilo", 10), ("mega", 20), ("giga", 30), ("tera", 40), ("peta", 50)];
     let text = text.trim().to_ascii_lowercase();
-    if let Some((_, shift)) = PREFIXES.iter().find(|(name, _)| text.strip_prefix(name).is_some_and(|rest| matches!(rest, "byte" | "bytes"))) {
+    if let Some((_, shift)) =
+        PREFIXES.iter().find(|(name, _)| text.strip_prefix(name).is_some_and(|rest| matches!(rest, "byte" | "bytes")))
+    {
         return Some(1 << shift);
     }
     let letter = match text.as_str() {
