@@ -13,6 +13,7 @@ mod note;
 pub mod ovf;
 pub mod profile;
 pub mod proxmox;
+mod quoting;
 mod spelling;
 mod storage;
 pub mod virtualbox;
