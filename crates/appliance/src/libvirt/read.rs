@@ -344,7 +344,7 @@ fn tpm(node: Node<'_, '_>, machine: &mut Machine, notes: &mut Notes) {
     let backend = node.child("backend");
     match backend.and_then(|backend| backend.any_attribute("type")) {
         Some("emulator") if backend.and_then(|backend| backend.any_attribute("version")) != Some("1.2") => {
-            machine.tpm = true
+            machine.tpm = true;
         }
         Some("emulator") => notes.left_out("tpm", "it is of version 1.2"),
         _ => notes.left_out("tpm", "it is the old host's own"),

@@ -248,7 +248,7 @@ fn write_drive(
         Media::Image(file) if drive.connected => xml.empty("source", &[("file", file)]),
         Media::Image(file) => notes.left_out(device, format!("{file} is not connected: the drive is empty")),
         Media::Host(name) if !name.is_empty() => {
-            notes.left_out(device, format!("{name} is the old host's: the drive is empty"))
+            notes.left_out(device, format!("{name} is the old host's: the drive is empty"));
         }
         _ => {}
     }
@@ -284,13 +284,13 @@ fn write_nic(xml: &mut XmlWriter, nic: &Nic, notes: &mut Notes) {
     match &nic.network {
         Network::Nat | Network::None => {}
         Network::Named(name) => {
-            notes.changed(&part, format!("it was plugged into \"{name}\": it is in the network \"{NETWORK}\""))
+            notes.changed(&part, format!("it was plugged into \"{name}\": it is in the network \"{NETWORK}\""));
         }
         Network::Bridged => {
-            notes.changed(&part, format!("it was on the host's own network: it is in the network \"{NETWORK}\""))
+            notes.changed(&part, format!("it was on the host's own network: it is in the network \"{NETWORK}\""));
         }
         Network::HostOnly => {
-            notes.changed(&part, format!("it reached the host alone: it is in the network \"{NETWORK}\""))
+            notes.changed(&part, format!("it reached the host alone: it is in the network \"{NETWORK}\""));
         }
     }
     xml.open("interface", &[("type", &"network")]);

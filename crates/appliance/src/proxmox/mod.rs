@@ -217,10 +217,10 @@ fn boot_order(machine: &Machine, slots: &Slots) -> Vec<String> {
         let of = |wanted: fn(&Source) -> bool| slots.slots.iter().find(move |slot| wanted(&slot.source));
         match device {
             BootDevice::Disk => {
-                names.extend(of(|source| !matches!(source, Source::Cdrom)).map(|slot| slot.name.clone()))
+                names.extend(of(|source| !matches!(source, Source::Cdrom)).map(|slot| slot.name.clone()));
             }
             BootDevice::Cdrom => {
-                names.extend(of(|source| matches!(source, Source::Cdrom)).map(|slot| slot.name.clone()))
+                names.extend(of(|source| matches!(source, Source::Cdrom)).map(|slot| slot.name.clone()));
             }
             BootDevice::Network if !machine.nics.is_empty() => names.push(String::from("net0")),
             BootDevice::Network | BootDevice::Floppy => {}

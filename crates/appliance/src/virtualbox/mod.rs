@@ -8,7 +8,6 @@ mod storage;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use crate::adapt::without_virtio;
@@ -25,10 +24,10 @@ const MAX_NICS: usize = 8;
 
 /// Writes the settings of `machine`. Disks are named as their `file` says, relative to the written file's folder.
 ///
-/// `uuids` has, by [`crate::Disk::id`], the identifier inside each disk's file; VirtualBox refuses a disk whose file says
-/// another. Of those that are not in it [`disk_uuid`] is taken.
+/// VirtualBox refuses a disk whose file says another identifier than its settings: [`crate::Disk::uuid`] has it; where it is not
+/// known, [`disk_uuid`] is taken.
 #[must_use]
-pub fn write(machine: &Machine, uuids: &BTreeMap<String, String>) -> Written {
+pub fn write(machine: &Machine) -> Written {
     let mut notes = Notes::new();
     let machine = without_virtio(machine, &ScsiModel::VirtioScsi, &NicModel::Virtio, &mut notes);
     let mut xml = XmlWriter::new();
@@ -52,7 +51,7 @@ pub fn write(machine: &Machine, uuids: &BTreeMap<String, String>) -> Written {
             ("lastStateChange", &"2000-01-01T00:00:00Z"),
         ],
     );
-    let storage = storage::Storage::new(&machine, uuids, &mut notes);
+    let storage = storage::Storage::new(&machine, &mut notes);
     storage.registry(&mut xml);
     if let Some(annotation) = &machine.annotation {
         xml.text("Description", &[], annotation);

@@ -43,14 +43,11 @@ pub(super) struct Storage {
 }
 
 impl Storage {
-    pub(super) fn new(machine: &Machine, uuids: &BTreeMap<String, String>, notes: &mut Notes) -> Self {
+    pub(super) fn new(machine: &Machine, notes: &mut Notes) -> Self {
         let mut storage =
             Self { controllers: Vec::new(), disks: Vec::new(), images: BTreeMap::new(), floppies: BTreeMap::new() };
-        let disks = machine
-            .disks
-            .iter()
-            .map(|disk| (disk.address, storage.disk(machine, disk, uuids, notes)))
-            .collect::<Vec<_>>();
+        let disks =
+            machine.disks.iter().map(|disk| (disk.address, storage.disk(machine, disk, notes))).collect::<Vec<_>>();
         let mut attached: Vec<(Address, Attached)> = Vec::new();
         for (address, medium) in disks {
             if let Some(medium) = medium {
@@ -91,13 +88,7 @@ impl Storage {
         storage
     }
 
-    fn disk(
-        &mut self,
-        machine: &Machine,
-        disk: &Disk,
-        uuids: &BTreeMap<String, String>,
-        notes: &mut Notes,
-    ) -> Option<String> {
+    fn disk(&mut self, machine: &Machine, disk: &Disk, notes: &mut Notes) -> Option<String> {
         let Some(file) = &disk.file else {
             notes.left_out(
                 disk.address.to_string(),
@@ -114,10 +105,10 @@ impl Storage {
                 "VDI"
             }
         };
-        if !uuids.contains_key(&disk.id) {
+        if disk.uuid.is_none() {
             notes.attention(disk.address.to_string(), format!("the file has to say the identifier that stands here: VBoxManage internalcommands sethduuid \"{file}\""));
         }
-        let uuid = uuids.get(&disk.id).cloned().unwrap_or_else(|| disk_uuid(&machine.name, &disk.id));
+        let uuid = disk.uuid.clone().unwrap_or_else(|| disk_uuid(&machine.name, &disk.id));
         let mode = match (disk.read_only, disk.mode) {
             (true, _) => "Readonly",
             (_, DiskMode::IndependentPersistent) => "Writethrough",

@@ -129,6 +129,7 @@ fn spaced(uuid: &str) -> String {
 }
 
 impl Vmx {
+    #[expect(clippy::needless_pass_by_value, reason = "callers give numbers and texts, their own and borrowed ones")]
     fn set(&mut self, key: &str, value: impl ToString) {
         if self.keys.insert(key.to_lowercase()) {
             self.text.push_str(key);

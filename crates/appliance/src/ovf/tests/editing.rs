@@ -28,7 +28,7 @@ fn bytes() -> Vec<u8> {
 }
 
 fn edited(changes: &[Change]) -> String {
-    edit(&bytes(), changes).unwrap()
+    edit(bytes(), changes).unwrap()
 }
 
 fn id(id: &str) -> String {
@@ -83,7 +83,7 @@ fn every_remedy_is_applied() {
 
 #[test]
 fn what_is_not_there_cannot_be_changed() {
-    let refused = |change: Change| edit(&bytes(), &[change]).unwrap_err().kind();
+    let refused = |change: Change| edit(bytes(), &[change]).unwrap_err().kind();
     assert_eq!(refused(Change::FileSize { id: id("none"), size: 1 }), ErrorKind::InvalidInput);
     assert_eq!(refused(Change::Capacity { id: id("none"), bytes: 1 }), ErrorKind::InvalidInput);
     assert_eq!(refused(Change::RemoveFile { id: id("file1") }), ErrorKind::InvalidInput);
