@@ -25,6 +25,7 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "virt-xml-validate", package: "libvirt-clients" },
     Tool { program: "bsdtar", package: "libarchive-tools" },
     Tool { program: "openssl", package: "openssl" },
+    Tool { program: "xmllint", package: "libxml2-utils" },
 ];
 
 /// What making the benchmark's disks calls besides.
@@ -37,8 +38,7 @@ pub(crate) fn install() -> Result<()> {
         WITNESSES.iter().filter(|tool| !is_installed(tool.program)).map(|tool| tool.package).collect();
     missing.dedup();
     install_packages(&missing)?;
-    install_format_inspector()?;
-    install_cot()
+    install_python_witnesses()
 }
 
 /// Installs Debian packages, or says which are to be installed where that cannot be done from here.
@@ -62,36 +62,27 @@ pub(crate) fn install_packages(packages: &[&str]) -> Result<()> {
     run(as_root(&["install", "--yes", "--quiet", "--no-install-recommends"]).args(packages))
 }
 
-/// Where OpenStack's image inspector is installed for the tests: a virtual environment in the build folder.
-fn inspector_environment() -> PathBuf {
+/// Where programs in Python are installed for the tests: a virtual environment in the build folder.
+fn python_environment() -> PathBuf {
     root().join("target").join("witness-python")
 }
 
-/// OpenStack's `oslo_utils.imageutils.format_inspector`: the gate that images for OpenStack have to pass.
-fn install_format_inspector() -> Result<()> {
-    let environment = inspector_environment();
-    if environment.join("ready").exists() {
+/// OpenStack's `oslo_utils.imageutils.format_inspector`, the gate that images for OpenStack have to pass, and `cot`, another reader of
+/// OVF.
+const PYTHON_WITNESSES: &[&str] = &["oslo.utils>=8.2", "cot==2.2.1", "setuptools<81"];
+
+fn install_python_witnesses() -> Result<()> {
+    let environment = python_environment();
+    let wanted = PYTHON_WITNESSES.join(" ");
+    if std::fs::read_to_string(environment.join("ready")).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
     if run(Command::new("python3").args(["-m", "venv"]).arg(&environment)).is_err() {
         install_packages(&["python3-venv"])?;
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
     }
-    run(Command::new(environment.join("bin").join("pip")).args(["install", "--quiet", "oslo.utils>=8.2"]))?;
-    std::fs::write(environment.join("ready"), "")?;
-    Ok(())
-}
-
-/// COT, a reader of OVF packages by another maker, beside the inspector.
-fn install_cot() -> Result<()> {
-    let environment = inspector_environment();
-    if environment.join("ready-cot").exists() {
-        return Ok(());
-    }
-    // It asks for a module that setuptools has dropped since.
-    let packages = ["install", "--quiet", "cot==2.2.1", "setuptools<81"];
-    run(Command::new(environment.join("bin").join("pip")).args(packages))?;
-    std::fs::write(environment.join("ready-cot"), "")?;
+    run(Command::new(environment.join("bin").join("pip")).args(["install", "--quiet"]).args(PYTHON_WITNESSES))?;
+    std::fs::write(environment.join("ready"), wanted)?;
     Ok(())
 }
 

@@ -22,7 +22,10 @@ pub(crate) fn without_virtio(machine: &Machine, scsi: &ScsiModel, nic: &NicModel
     }
     for adapter in &mut machine.nics {
         if adapter.model == Some(NicModel::Virtio) && *nic != NicModel::Virtio {
-            notes.changed(format!("nic {}", adapter.number), format!("virtio is {nic} here: the guest needs its driver"));
+            notes.changed(
+                format!("nic {}", adapter.number),
+                format!("virtio is {nic} here: the guest needs its driver"),
+            );
             adapter.model = Some(nic.clone());
         }
     }
@@ -51,4 +54,14 @@ pub(crate) fn without_virtio(machine: &Machine, scsi: &ScsiModel, nic: &NicModel
     }
     addresses.into_iter().for_each(|address| machine.need_controller(address));
     machine
+}
+
+/// Says that settings which only VMware knows are not taken over.
+pub(crate) fn note_vmware_settings(machine: &Machine, notes: &mut Notes) {
+    let count = machine.config.len() + machine.extra.len();
+    if count > 0 {
+        let some: Vec<_> = machine.config.keys().chain(machine.extra.keys()).take(5).map(String::as_str).collect();
+        let more = if count > some.len() { " and others" } else { "" };
+        notes.left_out("settings of VMware", format!("{count} mean nothing elsewhere: {}{more}", some.join(", ")));
+    }
 }

@@ -67,7 +67,9 @@ impl GuestOs {
             Family::Bsd
         } else if has(&["solaris"]) {
             Family::Solaris
-        } else if has(&["linux", "ubuntu", "debian", "centos", "rhel", "red hat", "fedora", "suse", "sles", "photon", "coreos"]) {
+        } else if has(&[
+            "linux", "ubuntu", "debian", "centos", "rhel", "red hat", "fedora", "suse", "sles", "photon", "coreos",
+        ]) {
             Family::Linux
         } else {
             Family::Other
@@ -97,7 +99,9 @@ impl GuestOs {
             Some(guest) => guest.vmware.to_owned(),
             None => {
                 let stem = vim.strip_suffix("Guest").unwrap_or(vim);
-                stem.strip_suffix("_64").or_else(|| stem.strip_suffix("64")).map_or_else(|| stem.to_owned(), |stem| format!("{stem}-64"))
+                stem.strip_suffix("_64")
+                    .or_else(|| stem.strip_suffix("64"))
+                    .map_or_else(|| stem.to_owned(), |stem| format!("{stem}-64"))
             }
         }
     }
@@ -155,7 +159,7 @@ mod tests {
         }
         let debian = GuestOs { cim: Some(96), ..GuestOs::default() };
         assert_eq!(debian.family(), Family::Linux);
-        assert_eq!(debian.known().map(|guest| guest.virtualbox), Some("Debian_64"));
+        assert_eq!(debian.known().map(|guest| guest.virtualbox), Some("Debian12_64"));
         assert_eq!(vmware("windows11-64").cim_number(), 122);
         assert_eq!((vmware("nonsense").cim_number(), vmware("nonsense").family()), (1, Family::Other));
         assert_eq!(vmware("windowsNew-64").family(), Family::Windows);

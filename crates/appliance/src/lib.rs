@@ -14,6 +14,7 @@ pub mod ova;
 pub mod ovf;
 pub mod profile;
 pub mod proxmox;
+mod quoting;
 mod spelling;
 mod storage;
 pub mod virtualbox;
@@ -24,4 +25,6 @@ pub use device::{Mac, MacPolicy, Network, Nic, NicModel, Port, PortBacking, Soun
 pub use guest::{Family, GuestOs, KNOWN_GUESTS, KnownGuest};
 pub use machine::{BootDevice, Features, Firmware, Machine};
 pub use note::{Note, NoteKind, Notes, Reading, Written};
-pub use storage::{Address, Bus, Controller, Disk, DiskFormat, DiskMode, Drive, DriveKind, Media, ScsiModel, base_name};
+pub use storage::{
+    Address, Bus, Controller, Disk, DiskFormat, DiskMode, Drive, DriveKind, Media, ScsiModel, base_name,
+};

@@ -255,7 +255,10 @@ mod tests {
     #[test]
     fn encodings_are_found() {
         let text = |bytes: &[u8]| decode(bytes, "test", 1000).map_err(|error| error.kind());
-        assert_eq!(text(b"<?xml version='1.0' encoding='ISO-8859-1'?><a>\xe4</a>").unwrap().chars().rev().nth(4), Some('ä'));
+        assert_eq!(
+            text(b"<?xml version='1.0' encoding='ISO-8859-1'?><a>\xe4</a>").unwrap().chars().rev().nth(4),
+            Some('ä')
+        );
         assert_eq!(text(b"\xff\xfe<\0a\0/\0>\0").unwrap(), "<a/>");
         assert_eq!(text("\u{feff}<a/>".as_bytes()).unwrap(), "<a/>");
         assert_eq!(text(b"<a>\xe4</a>"), Err(ErrorKind::Corrupt));

@@ -18,6 +18,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("sha256sum", "coreutils"),
     ("openssl", "openssl"),
     ("virt-xml-validate", "libvirt-clients"),
+    ("xmllint", "libxml2-utils"),
 ];
 
 /// Runs `program` and returns what it said and its exit code, whatever that is.

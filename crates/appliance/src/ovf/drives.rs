@@ -37,7 +37,9 @@ impl Place {
                 _ => continue,
             };
             let wanted = item.address.and_then(|text| text.parse().ok()).filter(|number| *number <= MAX_CONTROLLER);
-            let number = wanted.filter(|number| machine.controller(bus, *number).is_none()).unwrap_or_else(|| free(bus, machine));
+            let number = wanted
+                .filter(|number| machine.controller(bus, *number).is_none())
+                .unwrap_or_else(|| free(bus, machine));
             let model = if bus == Bus::Scsi { scsi_model(item, notes) } else { None };
             machine.controllers.push(Controller { bus, number, model });
             place.by_id.insert(item.id.to_owned(), (bus, number));
@@ -52,8 +54,12 @@ impl Place {
     fn address(&mut self, item: &Item<'_>, machine: &mut Machine, notes: &mut Notes) -> Address {
         let parent = item.parent.and_then(|id| self.by_id.get(id)).copied();
         let (bus, mut controller) = parent.unwrap_or_else(|| {
-            let first = machine.controllers.first().map_or((Bus::Scsi, 0), |controller| (controller.bus, controller.number));
-            notes.assumed(item.name, format!("it hangs from no controller that is described: {}{} was taken", first.0, first.1));
+            let first =
+                machine.controllers.first().map_or((Bus::Scsi, 0), |controller| (controller.bus, controller.number));
+            notes.assumed(
+                item.name,
+                format!("it hangs from no controller that is described: {}{} was taken", first.0, first.1),
+            );
             first
         });
         let mut unit = item.unit.filter(|unit| *unit <= MAX_UNIT).unwrap_or_default();
@@ -77,12 +83,14 @@ impl Place {
 
     /// The first unit from `address` on that nothing has. There are more addresses than items, so that one is found.
     fn next_free(&self, mut address: Address) -> Address {
+        if address.bus == Bus::Ide {
+            // The channel itself, then the two that there are, then ones that no machine has.
+            let channels = [address.controller, 0, 1].into_iter().chain(2..);
+            let mut places = channels.flat_map(|channel| [0, 1].map(|unit| Address::new(Bus::Ide, channel, unit)));
+            return places.find(|place| !self.taken.contains(place)).unwrap_or(address);
+        }
         while self.taken.contains(&address) || (address.bus == Bus::Scsi && address.unit == 7) {
-            if address.bus == Bus::Ide && address.unit == 1 {
-                address = Address::new(Bus::Ide, address.controller.saturating_add(1), 0);
-            } else {
-                address.unit = address.unit.saturating_add(1);
-            }
+            address.unit = address.unit.saturating_add(1);
         }
         address
     }
@@ -107,7 +115,13 @@ fn scsi_model(item: &Item<'_>, notes: &mut Notes) -> Option<ScsiModel> {
     model
 }
 
-pub(super) fn disk(item: &Item<'_>, package: &Package, place: &mut Place, machine: &mut Machine, notes: &mut Notes) -> Result<()> {
+pub(super) fn disk(
+    item: &Item<'_>,
+    package: &Package,
+    place: &mut Place,
+    machine: &mut Machine,
+    notes: &mut Notes,
+) -> Result<()> {
     let Some(resource) = item.host_resource else {
         notes.left_out(item.name, "the disk names none of the package's disks");
         return Ok(());
@@ -163,7 +177,11 @@ fn format(disk: Option<&VirtualDisk>, file: &str) -> Option<DiskFormat> {
         ("vdi", DiskFormat::Vdi),
         ("raw", DiskFormat::Raw),
     ];
-    by_address.into_iter().find(|(part, _)| address.contains(part)).map(|(_, format)| format).or_else(|| DiskFormat::of_name(file))
+    by_address
+        .into_iter()
+        .find(|(part, _)| address.contains(part))
+        .map(|(_, format)| format)
+        .or_else(|| DiskFormat::of_name(file))
 }
 
 pub(super) fn cdrom(item: &Item<'_>, package: &Package, place: &mut Place, machine: &mut Machine, notes: &mut Notes) {
@@ -177,7 +195,13 @@ pub(super) fn floppy(item: &Item<'_>, package: &Package, machine: &mut Machine) 
     let floppies = machine.drives.iter().filter(|drive| drive.kind == DriveKind::Floppy).count();
     let floppy = u32::try_from(floppies).unwrap_or(u32::MAX);
     let connected = item.automatic.unwrap_or(true);
-    machine.drives.push(Drive { kind: DriveKind::Floppy, address: None, floppy, media: media(item, package), connected });
+    machine.drives.push(Drive {
+        kind: DriveKind::Floppy,
+        address: None,
+        floppy,
+        media: media(item, package),
+        connected,
+    });
 }
 
 /// What is in a drive: a file of the package, or what the kind of the drive says.
@@ -190,7 +214,9 @@ fn media(item: &Item<'_>, package: &Package) -> Media {
     match file.or(of_disk) {
         Some(file) => Media::Image(file.href.clone()),
         None if subtype.contains(".remote") => Media::Client,
-        None if subtype.ends_with("passthrough") || subtype.ends_with("atapi") || subtype == "vmware.floppy.device" => Media::Host(String::new()),
+        None if subtype.ends_with("passthrough") || subtype.ends_with("atapi") || subtype == "vmware.floppy.device" => {
+            Media::Host(String::new())
+        }
         None => Media::Empty,
     }
 }

@@ -58,7 +58,8 @@ pub enum Change {
 /// # Errors
 /// As [`super::read()`]; `InvalidInput` when there is no file or disk of the id that a change names, or a disk is in a file that is to be
 /// removed.
-pub fn edit(bytes: &[u8], changes: &[Change]) -> Result<String> {
+pub fn edit(bytes: impl AsRef<[u8]>, changes: &[Change]) -> Result<String> {
+    let bytes = bytes.as_ref();
     // What cannot be read is not to be written either.
     read(bytes)?;
     let text = xml::decode(bytes, "OVF", MAX_LENGTH)?;
@@ -85,7 +86,7 @@ impl<'a> Editor<'a> {
         let root = document.root_element();
         let envelope = root.tag_name().namespace().unwrap_or_default();
         let prefix = root.namespaces().find(|namespace| namespace.uri() == envelope && namespace.name().is_some());
-        let prefix = prefix.and_then(|namespace| namespace.name()).unwrap_or_default();
+        let prefix = prefix.and_then(roxmltree::Namespace::name).unwrap_or_default();
         Self { text, root, prefix, edits: BTreeMap::new() }
     }
 
@@ -149,8 +150,11 @@ impl<'a> Editor<'a> {
         for node in root.descendants().filter(Node::is_element) {
             let name = node.tag_name().name();
             let resource = || node.trimmed().strip_prefix("ovf:").unwrap_or(node.trimmed());
-            let in_drive = name == "HostResource" && resource().trim_start_matches('/').strip_prefix("file/") == Some(id);
-            let setting = name == "ExtraConfig" && node.any_attribute("key") == Some("nvram") && node.any_attribute("value") == href;
+            let in_drive =
+                name == "HostResource" && resource().trim_start_matches('/').strip_prefix("file/") == Some(id);
+            let setting = name == "ExtraConfig"
+                && node.any_attribute("key") == Some("nvram")
+                && node.any_attribute("value") == href;
             if in_drive || setting {
                 self.remove(node);
             }
@@ -164,11 +168,15 @@ impl<'a> Editor<'a> {
             let public = node.tag_name().namespace().is_none_or(|address| {
                 address.starts_with("http://schemas.dmtf.org/") || Some(address) == root.tag_name().namespace()
             });
-            let parent_public = node.parent_element().is_some_and(|parent| parent.tag_name().namespace() == root.tag_name().namespace());
+            let parent_public = node
+                .parent_element()
+                .is_some_and(|parent| parent.tag_name().namespace() == root.tag_name().namespace());
             let private = !public && parent_public;
             let device = node.tag_name().name() == "Item"
                 && node.child_text("ResourceType") == Some("1")
-                && node.child_text("ResourceSubType").is_some_and(|kind| kind.to_ascii_lowercase().starts_with("vmware."));
+                && node
+                    .child_text("ResourceSubType")
+                    .is_some_and(|kind| kind.to_ascii_lowercase().starts_with("vmware."));
             if (private || device) && node.any_attribute("required").is_none_or(truth) {
                 self.set(node, "required", "false");
             }

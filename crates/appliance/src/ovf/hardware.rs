@@ -4,7 +4,7 @@ use roxmltree::Node;
 use transload_block::Result;
 
 use super::drives::{self, Place};
-use super::item::{Item, items, resource};
+use super::item::{Item, described, items, resource};
 use super::package::{Package, System};
 use super::read::{Sections, sections_of, truth};
 use super::{units, virtualbox};
@@ -16,7 +16,12 @@ use crate::xml::NodeExt;
 /// What a machine gets whose descriptor does not say it, in MiB.
 const DEFAULT_MEMORY_MIB: u64 = 1024;
 
-pub(super) fn read<'a>(node: Node<'a, '_>, sections: &Sections<'a>, package: &Package, system: &mut System) -> Result<()> {
+pub(super) fn read<'a>(
+    node: Node<'a, '_>,
+    sections: &Sections<'a>,
+    package: &Package,
+    system: &mut System,
+) -> Result<()> {
     let hardware: Vec<_> = sections_of(node, "VirtualHardwareSection").collect();
     // Sections beside each other are alternatives: one for VMware is preferred, as is whatever stands first.
     let vmware = |section: &&Node<'_, '_>| families(**section).iter().any(|family| version(family).is_some());
@@ -27,7 +32,9 @@ pub(super) fn read<'a>(node: Node<'a, '_>, sections: &Sections<'a>, package: &Pa
     };
     if hardware.len() > 1 {
         let chosen = families(section).join(" ");
-        system.notes.left_out("hardware", format!("there are {} descriptions of it: \"{chosen}\" was taken", hardware.len()));
+        system
+            .notes
+            .left_out("hardware", format!("there are {} descriptions of it: \"{chosen}\" was taken", hardware.len()));
     }
     system.families = families(section);
     system.machine.hardware_version = system.families.iter().find_map(|family| version(family));
@@ -39,6 +46,7 @@ pub(super) fn read<'a>(node: Node<'a, '_>, sections: &Sections<'a>, package: &Pa
         system.transports = transport.split_whitespace().map(str::to_owned).collect();
     }
     let items = items(section, sections)?;
+    system.items = described(&items);
     devices(&items, package, &mut system.machine, &mut system.notes)?;
     settings(section, package, &mut system.machine, &mut system.notes);
     virtualbox::supplement(node, &mut system.machine);
@@ -93,7 +101,8 @@ fn processors(items: &[Item<'_>], machine: &mut Machine, notes: &mut Notes) -> R
     let text = item.quantity.unwrap_or("1");
     let number = text.parse().ok().filter(|number| (1..=MAX_CPUS).contains(number));
     machine.cpus = number.ok_or_else(|| item.corrupt(&format!("{text} processors, must be 1 to {MAX_CPUS}")))?;
-    machine.cores_per_socket = item.cores_per_socket.and_then(|cores| cores.parse().ok()).filter(|cores| (1..=MAX_CPUS).contains(cores));
+    machine.cores_per_socket =
+        item.cores_per_socket.and_then(|cores| cores.parse().ok()).filter(|cores| (1..=MAX_CPUS).contains(cores));
     if found.next().is_some() {
         notes.left_out("processors", "there are several descriptions of them: the first was taken");
     }
@@ -258,7 +267,10 @@ fn settings(section: Node<'_, '_>, package: &Package, machine: &mut Machine, not
     match &mut machine.firmware {
         Firmware::Efi { secure_boot: enabled } => *enabled = secure_boot,
         Firmware::Bios if secure_boot => {
-            notes.left_out("bootOptions.efiSecureBootEnabled", "it is set, and the firmware is BIOS, which has no Secure Boot");
+            notes.left_out(
+                "bootOptions.efiSecureBootEnabled",
+                "it is set, and the firmware is BIOS, which has no Secure Boot",
+            );
         }
         Firmware::Bios => {}
     }

@@ -124,7 +124,8 @@ pub(super) fn sections_of<'a, 'i>(node: Node<'a, 'i>, wanted: &'static str) -> i
 }
 
 fn configurations<'a>(root: Node<'a, '_>, sections: &Sections<'a>) -> Vec<Configuration> {
-    let nodes = sections_of(root, "DeploymentOptionSection").flat_map(|section| section.children_named("Configuration"));
+    let nodes =
+        sections_of(root, "DeploymentOptionSection").flat_map(|section| section.children_named("Configuration"));
     let mut found: Vec<Configuration> = nodes
         .map(|node| Configuration {
             id: node.any_attribute("id").unwrap_or_default().to_owned(),
@@ -186,7 +187,12 @@ fn property_value(property: Node<'_, '_>, sections: &Sections<'_>) -> Option<Str
 }
 
 /// Takes machines and collections below `node`.
-fn content<'a>(node: Node<'a, '_>, sections: &Sections<'a>, path: &mut Vec<String>, package: &mut Package) -> Result<()> {
+fn content<'a>(
+    node: Node<'a, '_>,
+    sections: &Sections<'a>,
+    path: &mut Vec<String>,
+    package: &mut Package,
+) -> Result<()> {
     if path.len() > MAX_NESTING {
         let text = format!("OVF: line {}: more than {MAX_NESTING} collections in each other", line(node));
         return Err(Error::new(ErrorKind::TooLarge, text));
@@ -202,7 +208,13 @@ fn content<'a>(node: Node<'a, '_>, sections: &Sections<'a>, path: &mut Vec<Strin
                 content(child, sections, path, package)?;
                 path.pop();
             }
-            "References" | "DiskSection" | "NetworkSection" | "DeploymentOptionSection" | "Strings" | "Info" | "Name" => {}
+            "References"
+            | "DiskSection"
+            | "NetworkSection"
+            | "DeploymentOptionSection"
+            | "Strings"
+            | "Info"
+            | "Name" => {}
             other if other.ends_with("Section") || child.any_attribute("required").is_some_and(truth) => {
                 let place = path.last().map_or("envelope", String::as_str);
                 package.notes.left_out(format!("{place}: {other}"), "it is about the package as a whole");
@@ -224,9 +236,12 @@ fn system<'a>(node: Node<'a, '_>, sections: &Sections<'a>, path: &[String], pack
         products: Vec::new(),
         eulas: Vec::new(),
         transports: Vec::new(),
+        items: Vec::new(),
         notes: Notes::new(),
     };
-    system.machine.guest = sections_of(node, "OperatingSystemSection").next().map_or_else(GuestOs::default, |section| guest(section, sections));
+    system.machine.guest = sections_of(node, "OperatingSystemSection")
+        .next()
+        .map_or_else(GuestOs::default, |section| guest(section, sections));
     let annotation = sections_of(node, "AnnotationSection").next();
     system.machine.annotation = annotation.and_then(|section| sections.text(section.child("Annotation")?));
     system.products = sections_of(node, "ProductSection").map(|section| product(section, sections)).collect();
@@ -259,7 +274,7 @@ fn note_sections(node: Node<'_, '_>, system: &mut System) {
         let message = format!("{properties} properties are for whoever deploys the package; no machine has them");
         system.notes.left_out("properties", message);
     }
-    if system.products.len() > 0 && properties == 0 {
+    if !system.products.is_empty() && properties == 0 {
         system.notes.left_out("product", "what is installed is told by the descriptor alone");
     }
     if !system.eulas.is_empty() {
@@ -298,7 +313,12 @@ fn product<'a>(section: Node<'a, '_>, sections: &Sections<'a>) -> Product {
     product
 }
 
-fn property<'a>(section: Node<'a, '_>, node: Node<'a, '_>, sections: &Sections<'a>, category: Option<&String>) -> Option<Property> {
+fn property<'a>(
+    section: Node<'a, '_>,
+    node: Node<'a, '_>,
+    sections: &Sections<'a>,
+    category: Option<&String>,
+) -> Option<Property> {
     let key = node.any_attribute("key")?;
     Some(Property {
         key: whole_key(section, key),
@@ -322,7 +342,10 @@ fn dialect(root: Node<'_, '_>, package: &Package) -> Dialect {
         Dialect::VirtualBox
     } else if namespace("ovirt.org") || namespace("redhat.com") {
         Dialect::OVirt
-    } else if namespace("vmware.com/schema/ovf") && package.namespace != Namespace::V0_9 || family("vmx-") || family("vmware") {
+    } else if namespace("vmware.com/schema/ovf") && package.namespace != Namespace::V0_9
+        || family("vmx-")
+        || family("vmware")
+    {
         Dialect::VMware
     } else if namespace("citrix.com") || family("xen") || family("hvm") {
         Dialect::Xen

@@ -56,7 +56,11 @@ pub(super) fn files(root: Node<'_, '_>) -> Result<Vec<File>> {
 }
 
 /// The disks of the package.
-pub(super) fn disks(root: Node<'_, '_>, properties: &HashMap<String, String>, files: &[File]) -> Result<Vec<VirtualDisk>> {
+pub(super) fn disks(
+    root: Node<'_, '_>,
+    properties: &HashMap<String, String>,
+    files: &[File],
+) -> Result<Vec<VirtualDisk>> {
     let mut ids = HashSet::new();
     let files: HashSet<&str> = files.iter().map(|file| file.id.as_str()).collect();
     let mut disks = Vec::new();
@@ -80,7 +84,9 @@ fn disk(node: Node<'_, '_>, properties: &HashMap<String, String>) -> Result<Virt
     let units = attribute("capacityAllocationUnits");
     let unit = match units {
         None => 1,
-        Some(text) => units::bytes(text).ok_or_else(|| corrupt(node, &format!("Disk {id}: \"{text}\" is no unit of bytes")))?,
+        Some(text) => {
+            units::bytes(text).ok_or_else(|| corrupt(node, &format!("Disk {id}: \"{text}\" is no unit of bytes")))?
+        }
     };
     let text = attribute("capacity").ok_or_else(|| corrupt(node, &format!("Disk {id}: it has no capacity")))?;
     let capacity = match text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) {

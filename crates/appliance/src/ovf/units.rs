@@ -1,7 +1,7 @@
 //! Units: DMTF's grammar of programmatic units, and what was written before it.
 
 /// Bytes of one unit of `text`, such as `byte * 2^20`, `MegaBytes` or `GB`. `None` where it is no unit of bytes, or too large.
-pub(super) fn bytes(text: &str) -> Option<u64> {
+pub(crate) fn bytes(text: &str) -> Option<u64> {
     factor(text, &["byte", "bytes"]).or_else(|| named(text))
 }
 
@@ -27,7 +27,9 @@ fn power(text: &str) -> Option<u64> {
 fn named(text: &str) -> Option<u64> {
     const PREFIXES: [(&str, u32); 5] = [("kilo", 10), ("mega", 20), ("giga", 30), ("tera", 40), ("peta", 50)];
     let text = text.trim().to_ascii_lowercase();
-    if let Some((_, shift)) = PREFIXES.iter().find(|(name, _)| text.strip_prefix(name).is_some_and(|rest| matches!(rest, "byte" | "bytes"))) {
+    if let Some((_, shift)) =
+        PREFIXES.iter().find(|(name, _)| text.strip_prefix(name).is_some_and(|rest| matches!(rest, "byte" | "bytes")))
+    {
         return Some(1 << shift);
     }
     let letter = match text.as_str() {

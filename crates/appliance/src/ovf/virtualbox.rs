@@ -9,9 +9,9 @@ use crate::xml::NodeExt;
 
 /// Adds to `machine` what the standard's elements have no word for: firmware, module, addresses of adapters.
 pub(super) fn supplement(system: Node<'_, '_>, machine: &mut Machine) {
-    let own = system.children_named("Machine").find(|node| {
-        node.tag_name().namespace().is_some_and(|namespace| namespace.contains("virtualbox.org"))
-    });
+    let own = system
+        .children_named("Machine")
+        .find(|node| node.tag_name().namespace().is_some_and(|namespace| namespace.contains("virtualbox.org")));
     let Some(own) = own else { return };
     let Some(hardware) = own.child("Hardware") else { return };
     // Version 1.20 of the settings moved these below a section of the firmware's own.
@@ -24,7 +24,9 @@ pub(super) fn supplement(system: Node<'_, '_>, machine: &mut Machine) {
         machine.firmware = Firmware::Efi { secure_boot };
     }
     let module = sections.into_iter().flatten().find_map(|node| node.child("TrustedPlatformModule"));
-    machine.tpm |= module.and_then(|node| node.any_attribute("type")).is_some_and(|kind| kind.to_ascii_lowercase().starts_with("v2"));
+    machine.tpm |= module
+        .and_then(|node| node.any_attribute("type"))
+        .is_some_and(|kind| kind.to_ascii_lowercase().starts_with("v2"));
     if machine.uuid.is_none() {
         let digits = |text: &str| text.chars().filter(char::is_ascii_hexdigit).collect::<String>().to_ascii_lowercase();
         let uuid = hardware.any_attribute("uuid").or_else(|| own.any_attribute("uuid")).map(digits);

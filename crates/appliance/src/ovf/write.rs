@@ -94,7 +94,8 @@ pub fn write(machine: &Machine, files: &[FileEntry], settings: &WriteSettings) -
     let disks = written_disks(&machine, files)?;
     check(&machine, files)?;
     let mut xml = XmlWriter::new();
-    let namespaces: Vec<_> = NAMESPACES.iter().map(|(name, address)| (*name, address as &dyn std::fmt::Display)).collect();
+    let namespaces: Vec<_> =
+        NAMESPACES.iter().map(|(name, address)| (*name, address as &dyn std::fmt::Display)).collect();
     xml.open("Envelope", &namespaces);
     references(&mut xml, files);
     disk_section(&mut xml, &disks);
@@ -186,7 +187,9 @@ fn check(machine: &Machine, files: &[FileEntry]) -> Result<()> {
         let fault = match &file.purpose {
             _ if file.href.is_empty() => Some("it has no name"),
             _ if !names.insert(&file.href) => Some("another file has this name"),
-            FileUse::Disk { id, .. } if !machine.disks.iter().any(|disk| disk.id == *id) => Some("the machine has no such disk"),
+            FileUse::Disk { id, .. } if !machine.disks.iter().any(|disk| disk.id == *id) => {
+                Some("the machine has no such disk")
+            }
             FileUse::Disk { id, .. } if !disks.insert(id) => Some("another file holds its disk"),
             FileUse::Drive(place) if *place >= machine.drives.len() => Some("the machine has no such drive"),
             FileUse::Drive(place) if !drives.insert(place) => Some("another file is in its drive"),

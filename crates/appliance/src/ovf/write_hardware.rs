@@ -188,10 +188,16 @@ impl Items<'_> {
             }
             match &drive.media {
                 Media::Image(file) if inside.is_none() => {
-                    self.notes.left_out(drive_name(drive), format!("the image {file} is not in the package: the drive is empty"));
+                    self.notes.left_out(
+                        drive_name(drive),
+                        format!("the image {file} is not in the package: the drive is empty"),
+                    );
                 }
                 Media::Host(device) if !device.is_empty() => {
-                    self.notes.left_out(drive_name(drive), format!("{device} is the host's: any drive of the new host is taken"));
+                    self.notes.left_out(
+                        drive_name(drive),
+                        format!("{device} is the host's: any drive of the new host is taken"),
+                    );
                 }
                 _ => {}
             }
@@ -261,7 +267,10 @@ impl Items<'_> {
         }
         if self.machine.tpm {
             self.private("Virtual TPM", "vmware.vtpm", "vtpm");
-            self.notes.attention("tpm", "importers make a new, empty one: what was sealed in the old one needs its recovery key");
+            self.notes.attention(
+                "tpm",
+                "importers make a new, empty one: what was sealed in the old one needs its recovery key",
+            );
         }
         self.ports(&self.machine.serial, resource::SERIAL, "serial");
         self.ports(&self.machine.parallel, resource::PARALLEL, "parallel");
@@ -313,9 +322,11 @@ impl Items<'_> {
     }
 
     fn vmci(&mut self) {
-        let present = self.machine.extra.iter().any(|(key, value)| {
-            key.eq_ignore_ascii_case("vmci0.present") && value.eq_ignore_ascii_case("true")
-        });
+        let present = self
+            .machine
+            .extra
+            .iter()
+            .any(|(key, value)| key.eq_ignore_ascii_case("vmci0.present") && value.eq_ignore_ascii_case("true"));
         if present {
             self.private("VMCI device", "vmware.vmci", "vmci0");
         }
@@ -418,7 +429,9 @@ fn extra_settings(xml: &mut XmlWriter, machine: &Machine, files: &[FileEntry], n
 fn has_item(machine: &Machine, key: &str) -> bool {
     let key = key.to_lowercase();
     let Some(device) = key.strip_suffix(".pcislotnumber") else { return false };
-    let controller = |controller: &Controller| controller.bus != Bus::Ide && device == format!("{}{}", controller.bus, controller.number);
+    let controller = |controller: &Controller| {
+        controller.bus != Bus::Ide && device == format!("{}{}", controller.bus, controller.number)
+    };
     pci_slot(machine, device).is_some()
         && (machine.controllers.iter().any(controller)
             || machine.nics.iter().any(|nic| device == format!("ethernet{}", nic.number))
@@ -437,10 +450,16 @@ fn left_out(machine: &Machine, notes: &mut Notes) {
     }
     for nic in &machine.nics {
         if let MacPolicy::Generated(Some(mac)) = nic.mac {
-            notes.left_out(format!("ethernet{}", nic.number), format!("the address {mac} was generated: importers generate a new one"));
+            notes.left_out(
+                format!("ethernet{}", nic.number),
+                format!("the address {mac} was generated: importers generate a new one"),
+            );
         }
     }
     for disk in machine.disks.iter().filter(|disk| disk.raw_device) {
-        notes.attention(disk.address.to_string(), "it was handed through from the host: an ordinary disk takes its place");
+        notes.attention(
+            disk.address.to_string(),
+            "it was handed through from the host: an ordinary disk takes its place",
+        );
     }
 }

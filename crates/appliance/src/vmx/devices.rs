@@ -9,10 +9,12 @@ use super::read::{number, small};
 use crate::device::{Mac, MacPolicy, Network, Nic, NicModel, Port, PortBacking, Sound, UsbController, Video};
 use crate::machine::{MAX_DEVICES, Machine};
 use crate::note::Notes;
-use crate::storage::{Address, Bus, Controller, Disk, DiskFormat, DiskMode, Drive, DriveKind, Media, ScsiModel, base_name};
+use crate::storage::{
+    Address, Bus, Controller, Disk, DiskFormat, DiskMode, Drive, DriveKind, Media, ScsiModel, base_name,
+};
 
-/// The buses that a VMX has keys for.
-const BUSES: [Bus; 4] = [Bus::Ide, Bus::Scsi, Bus::Sata, Bus::Nvme];
+/// The buses that a VMX has keys for, in the order in which the firmware looks for something to start.
+const BUSES: [Bus; 4] = [Bus::Scsi, Bus::Nvme, Bus::Sata, Bus::Ide];
 
 pub(super) fn read(document: &mut Document, machine: &mut Machine, notes: &mut Notes) -> Result<()> {
     let keys: Vec<String> = document.keys().collect();
@@ -88,7 +90,11 @@ fn drive(document: &mut Document, address: Address, machine: &mut Machine, notes
     let mode = document.take_text(&key("mode"));
     let connected = document.take_flag(&key("startConnected")).unwrap_or(true);
     let client = document.take_flag(&key("clientDevice")) == Some(true);
-    let _ = (document.take(&key("autodetect")), document.take(&key("redo")), document.take(&key("allowGuestConnectionControl")));
+    let _ = (
+        document.take(&key("autodetect")),
+        document.take(&key("redo")),
+        document.take(&key("allowGuestConnectionControl")),
+    );
     if present != Some(true) {
         return;
     }
@@ -108,7 +114,8 @@ fn drive(document: &mut Document, address: Address, machine: &mut Machine, notes
         }
         Some(kind) if kind.contains("disk") => disk(address, kind == "rawdisk", mode.as_deref(), file, machine, notes),
         None if file.as_deref().is_some_and(is_iso) => {
-            notes.assumed(address.to_string(), "it has no deviceType and an ISO image: it was taken for a CD-ROM drive");
+            notes
+                .assumed(address.to_string(), "it has no deviceType and an ISO image: it was taken for a CD-ROM drive");
             let media = media(true, client, file);
             machine.drives.push(Drive { kind: DriveKind::Cdrom, address: Some(address), floppy: 0, media, connected });
         }
@@ -134,7 +141,14 @@ fn media(image: bool, client: bool, file: Option<String>) -> Media {
     }
 }
 
-fn disk(address: Address, raw: bool, mode: Option<&str>, file: Option<String>, machine: &mut Machine, notes: &mut Notes) {
+fn disk(
+    address: Address,
+    raw: bool,
+    mode: Option<&str>,
+    file: Option<String>,
+    machine: &mut Machine,
+    notes: &mut Notes,
+) {
     let Some(file) = file else {
         notes.left_out(address.to_string(), "the disk has no fileName");
         return;
@@ -162,7 +176,8 @@ fn disk(address: Address, raw: bool, mode: Option<&str>, file: Option<String>, m
 /// Whether a disk is named as VMware's products name the layer over a snapshot: `name-000001.vmdk`.
 fn is_delta(file: &str) -> bool {
     let stem = base_name(file).rsplit_once('.').map_or("", |(stem, _)| stem);
-    stem.rsplit_once('-').is_some_and(|(_, digits)| digits.len() == 6 && digits.bytes().all(|digit| digit.is_ascii_digit()))
+    stem.rsplit_once('-')
+        .is_some_and(|(_, digits)| digits.len() == 6 && digits.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
 fn floppies(document: &mut Document, machine: &mut Machine) {

@@ -45,7 +45,10 @@ pub(super) fn decode(bytes: &[u8], notes: &mut Notes) -> Result<String> {
         notes.assumed(".encoding", "the file says UTF-8 and is not: it was read as windows-1252");
         return Ok(WINDOWS_1252.decode_without_bom_handling(bytes).0.into_owned());
     }
-    notes.attention(".encoding", format!("the file says {label}, and not all of it is: such characters are shown as \u{fffd}"));
+    notes.attention(
+        ".encoding",
+        format!("the file says {label}, and not all of it is: such characters are shown as \u{fffd}"),
+    );
     Ok(text.into_owned())
 }
 

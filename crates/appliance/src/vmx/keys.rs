@@ -78,8 +78,19 @@ const HOST_PREFIXES: &[&str] = &[
 ];
 
 /// How such keys end.
-const HOST_SUFFIXES: &[&str] =
-    &[".redo", ".ctkenabled", ".changetrackpath", ".generatedaddressoffset", ".saswwid", ".pvnid", ".vnet", ".dvs.switchid", ".dvs.portid", ".dvs.portgroupid", ".dvs.connectionid"];
+const HOST_SUFFIXES: &[&str] = &[
+    ".redo",
+    ".ctkenabled",
+    ".changetrackpath",
+    ".generatedaddressoffset",
+    ".saswwid",
+    ".pvnid",
+    ".vnet",
+    ".dvs.switchid",
+    ".dvs.portid",
+    ".dvs.portgroupid",
+    ".dvs.connectionid",
+];
 
 /// Whether a key, in lower case, speaks of the host, the last run or the file itself, and means nothing anywhere else.
 pub(super) fn is_of_host(key: &str) -> bool {
@@ -91,10 +102,51 @@ pub(super) fn is_of_host(key: &str) -> bool {
 /// Beginnings of keys that name files, devices or doors of the host. A machine that came from elsewhere must not set them:
 /// they would reach out of the machine.
 const REACHING_PREFIXES: &[&str] = &[
-    "scsi", "sata", "nvme", "ide", "floppy", "ethernet", "serial", "parallel", "usb", "ehci", "sound", "pcipassthru", "vmx.", "pref.",
-    "log.", "libdir", "tools.script", "toolscripts", "debugstub.", "remotedisplay.", "mks.", "isolation.tools.hgfs", "snapshot.", "disk.locking",
-    "filesearchpath", "nvram", "encryption.", "encryptedvm.", "vtpm.", "managedvm.", "monitor.virtual_exec", "bios.", "bios440.", "efi64.", "uuid.",
-    "answer.", "msg.", "vprobe", "guestos", "displayname", "annotation", "memsize", "numvcpus", "firmware", "workingdir",
+    "scsi",
+    "sata",
+    "nvme",
+    "ide",
+    "floppy",
+    "ethernet",
+    "serial",
+    "parallel",
+    "usb",
+    "ehci",
+    "sound",
+    "pcipassthru",
+    "vmx.",
+    "pref.",
+    "log.",
+    "libdir",
+    "tools.script",
+    "toolscripts",
+    "debugstub.",
+    "remotedisplay.",
+    "mks.",
+    "isolation.tools.hgfs",
+    "snapshot.",
+    "disk.locking",
+    "filesearchpath",
+    "nvram",
+    "encryption.",
+    "encryptedvm.",
+    "vtpm.",
+    "managedvm.",
+    "monitor.virtual_exec",
+    "bios.",
+    "bios440.",
+    "efi64.",
+    "uuid.",
+    "answer.",
+    "msg.",
+    "vprobe",
+    "guestos",
+    "displayname",
+    "annotation",
+    "memsize",
+    "numvcpus",
+    "firmware",
+    "workingdir",
 ];
 
 /// Whether a machine that came from elsewhere may set this key.

@@ -54,7 +54,10 @@ fn machine(document: &mut Document, notes: &mut Notes) -> Result<Machine> {
     });
     let memory = number(document, "memsize", 1, MAX_MEMORY_MIB)?;
     if memory.is_none() {
-        notes.assumed("memsize", format!("the file names no memory: VMware's products give it {DEFAULT_MEMORY_MIB} MiB"));
+        notes.assumed(
+            "memsize",
+            format!("the file names no memory: VMware's products give it {DEFAULT_MEMORY_MIB} MiB"),
+        );
     }
     let mut machine = Machine::new(name, memory.unwrap_or(DEFAULT_MEMORY_MIB));
     machine.annotation = document.take_text("annotation").map(|text| text.replace("\r\n", "\n").replace('\r', "\n"));

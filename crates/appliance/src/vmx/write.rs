@@ -129,6 +129,7 @@ fn spaced(uuid: &str) -> String {
 }
 
 impl Vmx {
+    #[expect(clippy::needless_pass_by_value, reason = "callers give numbers and texts, their own and borrowed ones")]
     fn set(&mut self, key: &str, value: impl ToString) {
         if self.keys.insert(key.to_lowercase()) {
             self.text.push_str(key);
@@ -174,7 +175,10 @@ impl Vmx {
     fn disk(&mut self, disk: &Disk) {
         let address = disk.address;
         let Some(file) = &disk.file else {
-            self.notes.attention(address.to_string(), format!("{} is an empty disk: it has to be made and named here", disk.id));
+            self.notes.attention(
+                address.to_string(),
+                format!("{} is an empty disk: it has to be made and named here", disk.id),
+            );
             return;
         };
         self.flag(&format!("{address}.present"), true);
@@ -210,7 +214,8 @@ impl Vmx {
         };
         self.flag(&format!("{name}.present"), true);
         let kind = if drive.kind == DriveKind::Floppy { "fileType" } else { "deviceType" };
-        let (image, host) = if drive.kind == DriveKind::Floppy { ("file", "device") } else { ("cdrom-image", "cdrom-raw") };
+        let (image, host) =
+            if drive.kind == DriveKind::Floppy { ("file", "device") } else { ("cdrom-image", "cdrom-raw") };
         match &drive.media {
             Media::Empty => self.set(&format!("{name}.{kind}"), host),
             Media::Image(file) => {
