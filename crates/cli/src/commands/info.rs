@@ -1,5 +1,7 @@
 //! `transload info`: what an image says of itself.
 
+mod machine;
+
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -14,13 +16,14 @@ use crate::failure::Verdict;
 use crate::input::{self, Prepared};
 use crate::text::{self, Text};
 
-/// Tell what an image is: format, sizes, backing files, snapshots, state
+/// Tell what an image or a machine is: format, sizes, backing files, snapshots, state; processors, disks, adapters
 ///
-/// Opens no other file than the image, unless --chain asks for the layers below.
+/// A machine is described by a VMX, an OVF, an OVA or a libvirt domain XML. Opens no other file than the one that is named,
+/// unless --chain asks for the layers below an image.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  transload info disk.vmdk\n  transload info --json --chain overlay.qcow2")]
+#[command(after_help = "Examples:\n  transload info disk.vmdk\n  transload info --json --chain overlay.qcow2\n  transload info vm.ova")]
 pub(crate) struct Arguments {
-    /// The image
+    /// The image, or what describes a machine
     #[arg(value_name = "IMG")]
     image: PathBuf,
     #[command(flatten)]
@@ -48,6 +51,12 @@ struct LayerDocument {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
     let prepared = input::prepare(&arguments.image, &arguments.read, Access::ReadOnly)?;
+    if arguments.read.format.is_none()
+        && let Some(machine) = machine::describe(&prepared)?
+    {
+        machine::tell(&arguments.image, &machine, arguments.json)?;
+        return Ok(Verdict::Done);
+    }
     let layers = if arguments.chain { chain(prepared)? } else { vec![describe(prepared)?] };
     if arguments.json {
         text::json(&Document { image: arguments.image.display().to_string(), layers })?;

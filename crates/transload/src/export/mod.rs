@@ -22,7 +22,7 @@ mod plan;
 mod source;
 
 pub use estimate::{Estimate, estimate};
-pub use names::file_stem;
+pub use names::{file_stem, portable_stem};
 pub use plan::{ExportPlan, ExportedKind, PlannedFile};
 pub(crate) use member::into_io;
 pub(crate) use archive::{Contents, Packager, Payload};

@@ -13,7 +13,7 @@ use transload_convert::Cancel;
 use transload_image::Opened;
 
 use super::estimate::{Estimate, estimate};
-use super::names::file_stem;
+use super::names::portable_stem;
 use super::pack::ExportTarget;
 use super::source::{MachineSource, size_of};
 use super::{ExportSettings, Nvram};
@@ -118,7 +118,7 @@ impl ExportPlan {
                 .with_remedy("leave out --manifest none, or --sign"));
         }
         check_target(target, settings.force)?;
-        let stem = target.stem()?.unwrap_or_else(|| file_stem(&source.machine.name));
+        let stem = target.stem()?.unwrap_or_else(|| portable_stem(&source.machine.name));
         let nvram = read_nvram(&source, settings.nvram, &stem)?;
         let (mut warnings, mut notes) = (source.warnings, source.notes);
         let (mut model, mut disks) = (source.machine, Vec::new());

@@ -149,7 +149,7 @@ fn describe(text: &[u8], settings: &SourceSettings) -> Result<(Machine, Notes)> 
         ErrorKind::NotThisFormat | ErrorKind::TooLarge => unknown(),
         _ => error,
     };
-    if !looks_like_xml(text) {
+    if !crate::describe::looks_like_xml(text) {
         let reading = vmx::read(text).map_err(or_unknown)?;
         return Ok((reading.value, reading.notes));
     }
@@ -160,11 +160,6 @@ fn describe(text: &[u8], settings: &SourceSettings) -> Result<(Machine, Notes)> 
         }
         package => choose_system(package?, settings.system.as_deref()),
     }
-}
-
-fn looks_like_xml(text: &[u8]) -> bool {
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    text.trim_ascii_start().starts_with(b"<") || text.starts_with(&[0xff, 0xfe, b'<']) || text.starts_with(&[0xfe, 0xff, 0, b'<'])
 }
 
 /// The one machine of a package, or the one that is asked for.

@@ -15,7 +15,7 @@ use transload::export::{
 use transload::image::{Format, OptionValues};
 use transload_testkit::witness::{self, must, qemu_img};
 
-use crate::machine::{Machine, NAME, members, rounded, target, threads, vmx};
+use crate::machine::{Machine, NAME, STEM, members, rounded, target, threads, vmx};
 
 fn unpack(program: &str, ova: &Path, folder: &Path) {
     fs::create_dir(folder).unwrap();
@@ -45,18 +45,18 @@ fn an_ova_is_what_tar_sha256sum_and_qemu_img_take_it_for() {
     let ova = machine.ova();
     let names: Vec<_> = members(&ova).into_iter().map(|(name, _)| name).collect();
     let expected =
-        [".ovf", ".mf", "-disk1.vmdk", "-disk2.vmdk", ".nvram"].map(|ending| format!("{NAME}{ending}"));
+        [".ovf", ".mf", "-disk1.vmdk", "-disk2.vmdk", ".nvram"].map(|ending| format!("{STEM}{ending}"));
     assert_eq!(names, expected);
     for program in ["tar", "bsdtar"] {
         let folder = machine.path(program);
         unpack(program, &ova, &folder);
-        assert_manifest(&folder, &format!("{NAME}.mf"));
+        assert_manifest(&folder, &format!("{STEM}.mf"));
         for place in 0..2 {
-            let disk = folder.join(format!("{NAME}-disk{}.vmdk", place + 1));
+            let disk = folder.join(format!("{STEM}-disk{}.vmdk", place + 1));
             qemu_img(["compare", "-f", "raw", "-F", "vmdk"].map(Path::new).into_iter().chain([&*machine.raw(place), &*disk]));
             witness::assert_sound(&disk, "vmdk");
         }
-        assert_eq!(fs::read(folder.join(format!("{NAME}.nvram"))).unwrap(), b"variables");
+        assert_eq!(fs::read(folder.join(format!("{STEM}.nvram"))).unwrap(), b"variables");
     }
 }
 
@@ -77,7 +77,7 @@ fn the_bytes_do_not_depend_on_threads_or_on_where_they_go() {
     assert!(*piped.0.lock().unwrap() == whole);
 
     fs::create_dir(machine.path("folder")).unwrap();
-    machine.export(&format!("folder/{NAME}.ovf"), &settings);
+    machine.export(&format!("folder/{STEM}.ovf"), &settings);
     for (name, payload) in members(&machine.ova()) {
         assert!(fs::read(machine.path("folder").join(&name)).unwrap() == payload, "{name}");
     }
@@ -119,7 +119,7 @@ fn snapshots_are_flattened_with_a_warning_and_a_missing_layer_is_named() {
     let folder = machine.path("flat");
     unpack("tar", &machine.path("flat.ova"), &folder);
     let delta = machine.path(&delta);
-    witness::assert_same_guest(&delta, "vmdk", &folder.join(format!("{NAME}-disk1.vmdk")), "vmdk");
+    witness::assert_same_guest(&delta, "vmdk", &folder.join(format!("{STEM}-disk1.vmdk")), "vmdk");
 
     fs::remove_file(machine.path(&base)).unwrap();
     let error = MachineSource::open(&machine.vmx(), &SourceSettings::default()).unwrap_err();
@@ -165,7 +165,7 @@ fn the_nvram_goes_along_as_asked() {
         let report = machine.export(name, &ExportSettings { nvram, ..ExportSettings::default() });
         let listed = report.files.iter().any(|file| file.kind == ExportedKind::Nvram);
         let descriptor = String::from_utf8(members(&machine.path(name)).remove(0).1).unwrap();
-        assert_eq!(descriptor.contains(&format!("{NAME}.nvram\"")), listed, "{descriptor}");
+        assert_eq!(descriptor.contains(&format!("{STEM}.nvram\"")), listed, "{descriptor}");
         listed
     };
     assert!(has(Nvram::Auto, "a.ova"));
@@ -210,7 +210,7 @@ fn openssl_takes_the_signature() {
     assert_eq!(endings, ["ovf", "mf", "cert", "vmdk", "vmdk", "nvram"]);
     fs::write(machine.path("manifest"), &found[1].1).unwrap();
     let text = String::from_utf8(found[2].1.clone()).unwrap();
-    let hex = text.lines().next().unwrap().strip_prefix(&format!("SHA256({NAME}.mf)= ")).unwrap();
+    let hex = text.lines().next().unwrap().strip_prefix(&format!("SHA256({STEM}.mf)= ")).unwrap();
     let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
     fs::write(machine.path("signature"), bytes).unwrap();
     fs::write(machine.path("public"), must("openssl", ["x509", "-in", &cert, "-pubkey", "-noout"])).unwrap();

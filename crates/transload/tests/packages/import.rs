@@ -7,7 +7,7 @@ use transload::block::{Error, ErrorKind};
 use transload::import::{ImportReport, ImportSettings, ImportSource, ImportTarget, ImportedKind, import};
 use transload_testkit::{Corpus, witness};
 
-use crate::machine::{Machine, NAME, archive, changed, guest, members, rounded};
+use crate::machine::{Machine, NAME, STEM, archive, changed, guest, members, rounded};
 
 fn unpack(ova: &Path, folder: &Path, streamed: bool, settings: &ImportSettings) -> Result<ImportReport, Error> {
     let source = if streamed {
@@ -113,7 +113,7 @@ fn a_wrong_digest_leaves_nothing_unless_it_is_ignored() {
 fn what_leads_out_of_the_package_is_refused() {
     let machine = Machine::new();
     let path = machine.path("hostile.ova");
-    let disk = format!("{NAME}-disk1.vmdk");
+    let disk = format!("{STEM}-disk1.vmdk");
     for (href, kind) in [
         ("../../etc/passwd", ErrorKind::Denied),
         ("/etc/passwd", ErrorKind::Denied),
@@ -191,7 +191,7 @@ fn a_disk_in_pieces_and_one_that_is_no_stream_are_read_from_a_file() {
     changed(&machine.ova(), &path, |all| {
         let text = String::from_utf8(all[0].1.clone()).unwrap();
         let piece = 400_000;
-        let href = format!("ovf:href=\"{NAME}-disk1.vmdk\"");
+        let href = format!("ovf:href=\"{STEM}-disk1.vmdk\"");
         all[0].1 = text.replace(&href, &format!("{href} ovf:chunkSize=\"{piece}\"")).into_bytes();
         let (name, bytes) = all.remove(2);
         for (number, bytes) in bytes.chunks(piece).enumerate() {

@@ -12,6 +12,8 @@ use transload::export::{ExportPlan, ExportReport, ExportSettings, ExportTarget, 
 use transload::image::Format;
 
 pub(crate) const NAME: &str = "Schöne Maschine ☃";
+/// What the files of its package are called.
+pub(crate) const STEM: &str = "Schoene-Maschine";
 pub(crate) const SIZES: [u64; 2] = [(5 << 20) + 512, 3 << 20];
 
 pub(crate) struct Machine {

@@ -9,7 +9,7 @@ use transload::export::ExportSettings;
 use transload::validate::{Soundness, ValidateSettings, Validation, validate};
 use transload_testkit::{Corpus, witness};
 
-use crate::machine::{Machine, NAME, archive, changed, members, threads};
+use crate::machine::{Machine, NAME, STEM, archive, changed, members, threads};
 
 fn judge(path: &Path) -> Validation {
     validate(path, &ValidateSettings::default()).unwrap()
@@ -91,7 +91,7 @@ fn every_mistake_in_the_container_is_found_by_its_rule() {
         disk(all)[end] ^= 1;
     });
     case("manifest-absent-file", Soundness::Sound, &|all| {
-        let line = text(&all[1].1).lines().last().unwrap().replace(NAME, "gone");
+        let line = text(&all[1].1).lines().last().unwrap().replace(STEM, "gone");
         all[1].1.extend(format!("{line}\n").as_bytes());
     });
     case("manifest-incomplete", Soundness::Sound, &|all| {
