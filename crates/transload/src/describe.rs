@@ -102,7 +102,8 @@ impl Description {
 
     /// Tells VMX, OVF and libvirt apart by the text, and reads it.
     pub(crate) fn of_text(text: &[u8]) -> Result<Self> {
-        let machine = |kind, machine, notes| Self { kind, members: None, package: None, machines: vec![machine], notes };
+        let machine =
+            |kind, machine, notes| Self { kind, members: None, package: None, machines: vec![machine], notes };
         if !looks_like_xml(text) {
             let reading = vmx::read(text)?;
             return Ok(machine(DescriptionKind::Vmx, reading.value, reading.notes));

@@ -21,7 +21,9 @@ use crate::text::{self, Text};
 /// A machine is described by a VMX, an OVF, an OVA or a libvirt domain XML. Opens no other file than the one that is named,
 /// unless --chain asks for the layers below an image.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  transload info disk.vmdk\n  transload info --json --chain overlay.qcow2\n  transload info vm.ova")]
+#[command(
+    after_help = "Examples:\n  transload info disk.vmdk\n  transload info --json --chain overlay.qcow2\n  transload info vm.ova"
+)]
 pub(crate) struct Arguments {
     /// The image, or what describes a machine
     #[arg(value_name = "IMG")]

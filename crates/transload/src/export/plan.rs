@@ -276,17 +276,20 @@ fn check_target(target: &ExportTarget, force: bool) -> Result<()> {
         let text = format!("{}: exists", path.display());
         return Err(Error::new(ErrorKind::Denied, text).with_remedy("replace it with --force"));
     }
-    match target.folder() {
-        Some(folder) if !folder.is_dir() => {
-            Err(Error::new(ErrorKind::InvalidInput, format!("{}: the folder does not exist", folder.display())))
-        }
-        _ => Ok(()),
+    let Some(folder) = target.folder() else { return Ok(()) };
+    // A folder of its own is made; where it stands has to be there.
+    let needed =
+        if matches!(target, ExportTarget::Folder(_)) && !folder.exists() { folder_of(&folder) } else { folder };
+    if needed.is_dir() {
+        return Ok(());
     }
+    Err(Error::new(ErrorKind::InvalidInput, format!("{}: the folder does not exist", needed.display())))
 }
 
 /// Bytes that may be written to the file system of `folder`, where it says so.
 pub(crate) fn free_space(folder: PathBuf) -> Option<u64> {
-    let stat = rustix::fs::statvfs(&folder).ok()?;
+    let there = if folder.exists() { folder } else { folder_of(&folder) };
+    let stat = rustix::fs::statvfs(&there).ok()?;
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
@@ -301,7 +304,11 @@ impl fmt::Display for ExportPlan {
         for file in &self.files {
             write!(f, "\nfile      {}", file.name)?;
             if let (Some(source), Some(size), Some(estimate)) = (&file.source, file.virtual_size, file.estimate) {
-                write!(f, " from {source}, {size} bytes, {} of data, about {} compressed", estimate.data, estimate.packed)?;
+                write!(
+                    f,
+                    " from {source}, {size} bytes, {} of data, about {} compressed",
+                    estimate.data, estimate.packed
+                )?;
             }
         }
         write!(f, "\nlevel     {}", self.level)?;

@@ -182,12 +182,13 @@ pub(crate) fn choose_system(package: ovf::Package, wanted: Option<&str>) -> Resu
         _ if names.is_empty() => "there is no machine in it".to_owned(),
         _ => format!("there are {} machines in it", names.len()),
     };
-    Err(Error::new(ErrorKind::InvalidInput, text).with_remedy(format!("choose one with --system: {}", names.join(", "))))
+    Err(Error::new(ErrorKind::InvalidInput, text)
+        .with_remedy(format!("choose one with --system: {}", names.join(", "))))
 }
 
 /// Opens a disk that a description names.
 fn open_disk(referrer: &Source, disk: &Disk, file: &str, settings: &SourceSettings) -> Result<Opened> {
-    let part = |error: Error| error.context(&disk.address);
+    let part = |error: Error| error.context(disk.address);
     if disk.raw_device {
         let text = format!("{}: '{file}' is a disk of the host, which holds no data of its own", disk.address);
         return Err(Error::new(ErrorKind::Unsupported, text)

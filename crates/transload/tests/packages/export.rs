@@ -9,9 +9,7 @@ use std::sync::{Arc, Mutex};
 use transload::appliance::ova::{ManifestAlgorithm, Signer};
 use transload::block::ErrorKind;
 use transload::convert::{Compression, Settings};
-use transload::export::{
-    ExportPlan, ExportSettings, ExportTarget, ExportedKind, MachineSource, Nvram, SourceSettings,
-};
+use transload::export::{ExportPlan, ExportSettings, ExportTarget, ExportedKind, MachineSource, Nvram, SourceSettings};
 use transload::image::{Format, OptionValues};
 use transload_testkit::witness::{self, must, qemu_img};
 
@@ -44,8 +42,7 @@ fn an_ova_is_what_tar_sha256sum_and_qemu_img_take_it_for() {
     let machine = Machine::new();
     let ova = machine.ova();
     let names: Vec<_> = members(&ova).into_iter().map(|(name, _)| name).collect();
-    let expected =
-        [".ovf", ".mf", "-disk1.vmdk", "-disk2.vmdk", ".nvram"].map(|ending| format!("{STEM}{ending}"));
+    let expected = [".ovf", ".mf", "-disk1.vmdk", "-disk2.vmdk", ".nvram"].map(|ending| format!("{STEM}{ending}"));
     assert_eq!(names, expected);
     for program in ["tar", "bsdtar"] {
         let folder = machine.path(program);
@@ -53,7 +50,9 @@ fn an_ova_is_what_tar_sha256sum_and_qemu_img_take_it_for() {
         assert_manifest(&folder, &format!("{STEM}.mf"));
         for place in 0..2 {
             let disk = folder.join(format!("{STEM}-disk{}.vmdk", place + 1));
-            qemu_img(["compare", "-f", "raw", "-F", "vmdk"].map(Path::new).into_iter().chain([&*machine.raw(place), &*disk]));
+            qemu_img(
+                ["compare", "-f", "raw", "-F", "vmdk"].map(Path::new).into_iter().chain([&*machine.raw(place), &*disk]),
+            );
             witness::assert_sound(&disk, "vmdk");
         }
         assert_eq!(fs::read(folder.join(format!("{STEM}.nvram"))).unwrap(), b"variables");
@@ -211,7 +210,8 @@ fn openssl_takes_the_signature() {
     fs::write(machine.path("manifest"), &found[1].1).unwrap();
     let text = String::from_utf8(found[2].1.clone()).unwrap();
     let hex = text.lines().next().unwrap().strip_prefix(&format!("SHA256({STEM}.mf)= ")).unwrap();
-    let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+    let bytes: Vec<u8> =
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
     fs::write(machine.path("signature"), bytes).unwrap();
     fs::write(machine.path("public"), must("openssl", ["x509", "-in", &cert, "-pubkey", "-noout"])).unwrap();
     let verify = ["dgst", "-sha256", "-verify", &path("public"), "-signature", &path("signature"), &path("manifest")];
@@ -223,11 +223,8 @@ fn compressed_grains_of_the_source_are_passed_on_as_they_are() {
     let machine = Machine::new();
     let vmdk = Format::by_name("vmdk").unwrap();
     let options = OptionValues::parse(vmdk.create_options, ["subformat=streamOptimized"]).unwrap();
-    let settings = Settings {
-        options,
-        compression: Some(Compression { kind: None, level: 12 }),
-        ..Settings::new(vmdk)
-    };
+    let settings =
+        Settings { options, compression: Some(Compression { kind: None, level: 12 }), ..Settings::new(vmdk) };
     let packed = machine.path("packed.vmdk");
     transload::convert_file(machine.raw(0), &packed, &settings).unwrap();
     fs::write(machine.vmx(), vmx(&["packed.vmdk"])).unwrap();

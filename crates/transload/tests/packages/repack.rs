@@ -104,11 +104,14 @@ fn the_archive_of_virtualbox_becomes_one_for_vmware() {
     witness::must("tar", ["-tf".as_ref(), fixed.as_os_str()]);
 }
 
+/// What is done to the members of a package.
+type Change<'a> = &'a dyn Fn(&mut Vec<(String, Vec<u8>)>);
+
 #[test]
 fn what_is_broken_for_good_is_refused() {
     let machine = Machine::new();
     let (wrong, fixed) = (machine.path("wrong.ova"), machine.path("fixed.ova"));
-    let cases: [(&dyn Fn(&mut Vec<(String, Vec<u8>)>), ErrorKind); 4] = [
+    let cases: [(Change<'_>, ErrorKind); 4] = [
         (&|all| drop(all.remove(2)), ErrorKind::Corrupt),
         (&|all| all[0].1 = b"<Envelope".to_vec(), ErrorKind::Corrupt),
         (&|all| all[2].1[65_536 + 1000] ^= 4, ErrorKind::Corrupt),

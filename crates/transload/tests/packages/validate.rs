@@ -131,7 +131,8 @@ fn tars_of_other_kinds_are_told_apart() {
     assert_eq!(pack("ustar", &machine.path("ustar.ova")), [""; 0]);
     assert_eq!(pack("pax", &machine.path("pax.ova")), ["tar-pax"]);
     let mut bytes = fs::read(machine.ova()).unwrap();
-    let padding: usize = members(&machine.ova()).iter().map(|(_, payload)| 512 + payload.len().next_multiple_of(512)).sum();
+    let padding: usize =
+        members(&machine.ova()).iter().map(|(_, payload)| 512 + payload.len().next_multiple_of(512)).sum();
     assert!(bytes.len() as u64 == padding as u64 + end_padding(padding as u64));
     bytes.extend(b"something");
     fs::write(machine.path("trailing.ova"), &bytes).unwrap();
@@ -204,7 +205,8 @@ fn a_signature_is_judged() {
     let machine = Machine::new();
     let path = |name: &str| machine.path(name).to_str().unwrap().to_owned();
     let (key, cert) = (path("key"), path("cert"));
-    let request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=Maker", "-keyout", &key];
+    let request =
+        ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=Maker", "-keyout", &key];
     witness::must("openssl", [&request[..], &["-out", &cert]].concat());
     let (key, cert) = (fs::read_to_string(key).unwrap(), fs::read_to_string(cert).unwrap());
     let signer = transload::appliance::ova::Signer::new(&key, &cert).unwrap();
