@@ -14,7 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("transload-image", &["transload-block"]),
     ("transload-convert", &["transload-block", "transload-image"]),
     ("transload-appliance", &["transload-block"]),
-    ("transload", &["transload-block", "transload-image", "transload-convert"]),
+    ("transload", &["transload-block", "transload-image", "transload-convert", "transload-appliance"]),
     ("transload-cli", &["transload"]),
     ("transload-testkit", &["transload-block", "transload-image"]),
     ("xtask", &["transload"]),

@@ -24,6 +24,8 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "python3", package: "python3" },
     Tool { program: "virt-xml-validate", package: "libvirt-clients" },
     Tool { program: "xmllint", package: "libxml2-utils" },
+    Tool { program: "bsdtar", package: "libarchive-tools" },
+    Tool { program: "openssl", package: "openssl" },
 ];
 
 /// What making the benchmark's disks calls besides.

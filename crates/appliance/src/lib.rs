@@ -10,6 +10,7 @@ pub mod hyperv;
 pub mod libvirt;
 mod machine;
 mod note;
+pub mod ova;
 pub mod ovf;
 pub mod profile;
 pub mod proxmox;

@@ -104,6 +104,17 @@ pub(crate) fn standard_input(
     }
 }
 
+/// Standard input as bytes that come once, with an eye on an interrupt.
+pub(crate) fn standard_bytes(cancel: &Cancel) -> Result<Box<dyn Read + Send>> {
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        return Err(Error::new(ErrorKind::InvalidInput, "standard input is a terminal")
+            .with_remedy("redirect a file to it, or name one"));
+    }
+    let descriptor = stdin.as_fd().try_clone_to_owned().map_err(|error| Error::io(NAME, error))?;
+    Ok(Box::new(Pipe { descriptor, cancel: cancel.clone() }))
+}
+
 /// What messages call standard input. It has no folder: an image in it may name no file.
 const NAME: &str = "standard input";
 

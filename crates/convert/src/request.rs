@@ -65,6 +65,9 @@ pub struct Settings {
     pub force: bool,
     /// What identifiers in the target are derived from; the content when `None`.
     pub seed: Option<String>,
+    /// What an image that is written to a pipe calls itself, for descriptors that name their own file; a file has its
+    /// name.
+    pub pipe_name: Option<String>,
     /// Whom to tell how far it is.
     pub progress: Option<Arc<dyn Progress>>,
     /// Who may ask it to stop.
@@ -89,6 +92,7 @@ impl Settings {
             digests: Vec::new(),
             force: false,
             seed: None,
+            pipe_name: None,
             progress: None,
             cancel: Cancel::default(),
         }

@@ -143,7 +143,8 @@ impl Run<'_> {
     fn into_pipe(mut self, origin: Origin, pipe: Box<dyn std::io::Write + Send>, report: &mut Report) -> Result<()> {
         let written = Arc::new(AtomicU64::new(0));
         let pipe = Box::new(CountedPipe::new(pipe, Arc::clone(&written)));
-        self.ordered(origin, SinkOutput::Pipe(pipe), "disk", report)?;
+        let name = self.settings.pipe_name.as_deref().unwrap_or("disk");
+        self.ordered(origin, SinkOutput::Pipe(pipe), name, report)?;
         report.written = written.load(Ordering::Relaxed);
         Ok(())
     }

@@ -57,6 +57,12 @@
 
 use std::path::{Path, PathBuf};
 
+pub mod export;
+pub mod import;
+pub mod repack;
+pub mod validate;
+
+pub use transload_appliance as appliance;
 pub use transload_block as block;
 pub use transload_convert as convert;
 pub use transload_image as image;

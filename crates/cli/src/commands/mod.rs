@@ -6,12 +6,16 @@ mod completions;
 mod convert;
 mod create;
 mod digest;
+mod export;
 mod formats;
+mod import;
 mod info;
 mod man;
 mod map;
 mod measure;
+mod repack;
 mod resize;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -40,6 +44,10 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Convert(convert::Arguments),
+    Export(export::Arguments),
+    Import(import::Arguments),
+    Validate(validate::Arguments),
+    Repack(repack::Arguments),
     Info(info::Arguments),
     Map(map::Arguments),
     Check(check::Arguments),
@@ -58,6 +66,10 @@ impl Command {
     fn json(&self) -> bool {
         match self {
             Self::Convert(arguments) => arguments.json,
+            Self::Export(arguments) => arguments.json,
+            Self::Import(arguments) => arguments.json,
+            Self::Validate(arguments) => arguments.json,
+            Self::Repack(arguments) => arguments.json,
             Self::Info(arguments) => arguments.json,
             Self::Map(arguments) => arguments.json,
             Self::Check(arguments) => arguments.json,
@@ -74,6 +86,10 @@ impl Command {
     fn run(&self) -> Result<Verdict> {
         match self {
             Self::Convert(arguments) => convert::run(arguments),
+            Self::Export(arguments) => export::run(arguments),
+            Self::Import(arguments) => import::run(arguments),
+            Self::Validate(arguments) => validate::run(arguments),
+            Self::Repack(arguments) => repack::run(arguments),
             Self::Info(arguments) => info::run(arguments),
             Self::Map(arguments) => map::run(arguments),
             Self::Check(arguments) => check::run(arguments),

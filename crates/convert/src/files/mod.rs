@@ -14,6 +14,7 @@
 //! Block devices are no files to be replaced: [`InPlace`] writes them where they are.
 
 mod counted;
+mod folder;
 mod place;
 
 use std::ffi::{OsStr, OsString};
@@ -30,6 +31,7 @@ use transload_image::{FileIdentity, TargetFiles};
 
 use crate::job::lock;
 use counted::Counted;
+pub use folder::AtomicFolder;
 pub(crate) use counted::CountedPipe;
 use place::Placed;
 

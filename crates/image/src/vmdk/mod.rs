@@ -32,6 +32,7 @@ mod read;
 mod sesparse;
 mod sparse;
 mod stream;
+pub mod strict;
 pub(crate) mod text;
 
 pub(crate) mod create;
