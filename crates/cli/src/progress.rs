@@ -116,7 +116,8 @@ fn goes_on(stopped: &mpsc::Receiver<()>, pause: Duration) -> bool {
 
 fn draw_bar(meter: &Meter, stopped: &mpsc::Receiver<()>) {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    let template = "{bar:30} {percent:>3}%  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  ETA {eta}  {msg}";
+    let template =
+        "{bar:30} {percent:>3}%  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  ETA {eta}  {msg}";
     // The template is checked by a test; an unreadable one would fall back to the plain bar.
     bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
     while goes_on(stopped, Duration::from_millis(100)) {
@@ -205,6 +206,8 @@ mod tests {
 
     #[test]
     fn the_bar_template_is_understood() {
-        assert!(ProgressStyle::with_template("{bar:30} {percent:>3}%  {binary_bytes_per_sec}  ETA {eta}  {msg}").is_ok());
+        assert!(
+            ProgressStyle::with_template("{bar:30} {percent:>3}%  {binary_bytes_per_sec}  ETA {eta}  {msg}").is_ok()
+        );
     }
 }

@@ -57,6 +57,7 @@
 
 use std::path::{Path, PathBuf};
 
+pub mod describe;
 pub mod export;
 pub mod import;
 pub mod repack;

@@ -140,11 +140,7 @@ struct Repack<'a> {
 pub fn repack(from: &Path, to: &Path, settings: &RepackSettings) -> Result<RepackReport> {
     let started = Instant::now();
     let source = Source::from_path(from, Access::ReadOnly)?;
-    let examine = ValidateSettings {
-        threads: settings.threads,
-        cancel: settings.cancel.clone(),
-        progress: None,
-    };
+    let examine = ValidateSettings { threads: settings.threads, cancel: settings.cancel.clone(), progress: None };
     let examination = Examination::of(&source, &examine)?;
     let context = |error: Error| error.context(from.display());
     let mut warnings = refuse(&examination, settings.force).map_err(context)?;
@@ -166,11 +162,14 @@ pub fn repack(from: &Path, to: &Path, settings: &RepackSettings) -> Result<Repac
         cancel: &settings.cancel,
     };
     let written = packager.into_file(to)?;
-    files.splice(0..0, written.small.iter().map(|small| RepackedFile {
-        name: small.name.clone(),
-        action: Action::Rewritten,
-        reasons: Vec::new(),
-    }));
+    files.splice(
+        0..0,
+        written.small.iter().map(|small| RepackedFile {
+            name: small.name.clone(),
+            action: Action::Rewritten,
+            reasons: Vec::new(),
+        }),
+    );
     Ok(RepackReport {
         files,
         size: written.size,
@@ -217,7 +216,8 @@ impl<'a> Repack<'a> {
         let nvram: HashSet<_> = package.systems.iter().filter_map(|system| system.machine.nvram.clone()).collect();
         let mut files = Vec::new();
         for file in &package.files {
-            if settings.skip_nvram && (nvram.contains(&file.href) || file.href.to_ascii_lowercase().ends_with(".nvram")) {
+            if settings.skip_nvram && (nvram.contains(&file.href) || file.href.to_ascii_lowercase().ends_with(".nvram"))
+            {
                 this.changes.push(Change::RemoveFile { id: file.id.clone() });
                 let reasons = vec!["asked for".to_owned()];
                 files.push(RepackedFile { name: file.href.clone(), action: Action::LeftOut, reasons });
@@ -318,7 +318,8 @@ impl<'a> Repack<'a> {
                 self.changes.push(Change::Capacity { id: disk.clone(), bytes: opened.device.size() });
             }
         }
-        let rewritten: HashSet<_> = self.items.iter().filter(|item| item.disk.is_some()).map(|item| item.href.clone()).collect();
+        let rewritten: HashSet<_> =
+            self.items.iter().filter(|item| item.disk.is_some()).map(|item| item.href.clone()).collect();
         for (id, href, bytes) in examination.wrong_capacities() {
             if !rewritten.contains(&href) {
                 self.changes.push(Change::Capacity { id, bytes });
@@ -376,13 +377,22 @@ impl Contents for Repack<'_> {
         }
         match &item.disk {
             None => item.copy(&mut output, settings),
-            Some((_, bus, opened)) => compress(opened, &item.name, *bus, output, &EngineSettings {
-                level: settings.level,
-                threads: settings.threads,
-                memory: settings.memory,
-                progress: settings.progress.as_ref().map(|inner| Arc::new(Part(Arc::clone(inner))) as Arc<dyn Progress>),
-                cancel: settings.cancel.clone(),
-            }),
+            Some((_, bus, opened)) => compress(
+                opened,
+                &item.name,
+                *bus,
+                output,
+                &EngineSettings {
+                    level: settings.level,
+                    threads: settings.threads,
+                    memory: settings.memory,
+                    progress: settings
+                        .progress
+                        .as_ref()
+                        .map(|inner| Arc::new(Part(Arc::clone(inner))) as Arc<dyn Progress>),
+                    cancel: settings.cancel.clone(),
+                },
+            ),
         }
     }
 

@@ -27,9 +27,7 @@ mod write;
 pub use certificate::{CERTIFICATE_MAX, SignatureFile, Signer};
 pub use header::{BLOCK, Dialect, NAME_MAX, USTAR_SIZE_LIMIT};
 pub use index::Index;
-pub use manifest::{
-    Irregularity, MANIFEST_MAX, Manifest, ManifestAlgorithm, ManifestEntry, ManifestHasher, hex,
-};
+pub use manifest::{Irregularity, MANIFEST_MAX, Manifest, ManifestAlgorithm, ManifestEntry, ManifestHasher, hex};
 pub use member::{MEMBERS_MAX, Member, MemberKind, refuse_unsafe_name};
 pub use walk::{ArchiveEnd, Forward, FromReader, OnDevice, Walk};
 pub use write::{end_padding, member_header, padding};

@@ -361,9 +361,10 @@ impl Extension {
                 b"path" => self.name = Some(value.to_vec()),
                 b"size" => {
                     let size = str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
-                    self.size = Some(size.ok_or_else(|| {
-                        Error::new(ErrorKind::Corrupt, "tar: pax header: the size is not a number")
-                    })?);
+                    self.size =
+                        Some(size.ok_or_else(|| {
+                            Error::new(ErrorKind::Corrupt, "tar: pax header: the size is not a number")
+                        })?);
                 }
                 _ if key.starts_with(b"GNU.sparse.") => self.sparse = true,
                 _ => {}

@@ -328,7 +328,10 @@ impl Description {
             FirmwareChoice::Efi => Firmware::Efi { secure_boot: false },
             FirmwareChoice::EfiSecure => Firmware::Efi { secure_boot: true },
         };
-        machine.guest = transload::appliance::GuestOs { vmware: Some(self.guest_os.clone()), ..transload::appliance::GuestOs::default() };
+        machine.guest = transload::appliance::GuestOs {
+            vmware: Some(self.guest_os.clone()),
+            ..transload::appliance::GuestOs::default()
+        };
         for index in 0..self.disks.len() {
             let address = self.controller.address(index)?;
             machine.need_controller(address);

@@ -22,7 +22,9 @@ use crate::{interrupt, progress};
 /// Order, archive, manifest and the sizes in the descriptor are made anew; disks are rewritten where their own bytes are
 /// what importers refuse. Everything else is copied as it is.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  transload repack vm.ova -o fixed.ova\n  transload repack vm.ova -o old.ova --manifest sha1 --hw-version 11")]
+#[command(
+    after_help = "Examples:\n  transload repack vm.ova -o fixed.ova\n  transload repack vm.ova -o old.ova --manifest sha1 --hw-version 11"
+)]
 pub(crate) struct Arguments {
     /// The OVA
     #[arg(value_name = "OVA")]
@@ -129,7 +131,8 @@ fn say(arguments: &Arguments, report: &RepackReport) -> Result<()> {
         report.warnings.iter().for_each(|warning| eprintln!("transload: warning: {warning}"));
         for file in report.files.iter().filter(|file| file.action != Action::Copied) {
             let action = if file.action == Action::LeftOut { "left out" } else { "rewritten" };
-            let reasons = if file.reasons.is_empty() { String::new() } else { format!(": {}", file.reasons.join(", ")) };
+            let reasons =
+                if file.reasons.is_empty() { String::new() } else { format!(": {}", file.reasons.join(", ")) };
             eprintln!("transload: {}: {action}{reasons}", file.name);
         }
         eprintln!("transload: {output}: {}", text::exact_size(report.size));

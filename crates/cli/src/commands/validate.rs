@@ -23,7 +23,9 @@ use crate::{interrupt, progress};
 /// it. Exits with 0 when the package is sound, with 4 when it is corrupt, with 7 when a digest or the signature is wrong, and
 /// with 5 when an importer named with --for refuses it.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  transload validate vm.ova\n  transload validate vm.ova --for esxi-7.0 --for virtualbox --json")]
+#[command(
+    after_help = "Examples:\n  transload validate vm.ova\n  transload validate vm.ova --for esxi-7.0 --for virtualbox --json"
+)]
 pub(crate) struct Arguments {
     /// The OVA
     #[arg(value_name = "OVA")]

@@ -143,7 +143,10 @@ mod tests {
         let folder = AtomicFolder::create(&path, true).unwrap();
         fs::write(folder.staged_path().join("a"), "new").unwrap();
         folder.commit().unwrap();
-        assert_eq!((fs::read(path.join("a")).unwrap(), fs::read(path.join("b")).unwrap()), (b"new".to_vec(), b"old".to_vec()));
+        assert_eq!(
+            (fs::read(path.join("a")).unwrap(), fs::read(path.join("b")).unwrap()),
+            (b"new".to_vec(), b"old".to_vec())
+        );
         let file = place.path().join("file");
         fs::write(&file, "").unwrap();
         assert_eq!(AtomicFolder::create(&file, true).unwrap_err().kind(), ErrorKind::InvalidInput);

@@ -31,8 +31,8 @@ use transload_image::{FileIdentity, TargetFiles};
 
 use crate::job::lock;
 use counted::Counted;
-pub use folder::AtomicFolder;
 pub(crate) use counted::CountedPipe;
+pub use folder::AtomicFolder;
 use place::Placed;
 
 /// The folders of all outputs that are not whole yet.

@@ -188,7 +188,8 @@ impl Packager<'_> {
         let descriptor = ovf::pad(self.contents.descriptor(payloads)?, length).ok_or_else(|| {
             Error::new(ErrorKind::Io, format!("the descriptor is longer than the {length} bytes reserved for it"))
         })?;
-        let small = |ending, text: String, digest| SmallFile { name: self.name(ending), ending, text: text.into(), digest };
+        let small =
+            |ending, text: String, digest| SmallFile { name: self.name(ending), ending, text: text.into(), digest };
         let Some(algorithm) = self.manifest else { return Ok(vec![small("ovf", descriptor, None)]) };
         let mut hasher = algorithm.hasher();
         hasher.update(descriptor.as_bytes());

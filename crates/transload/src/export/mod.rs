@@ -21,13 +21,13 @@ mod pack;
 mod plan;
 mod source;
 
-pub use estimate::{Estimate, estimate};
-pub use names::file_stem;
-pub use plan::{ExportPlan, ExportedKind, PlannedFile};
-pub(crate) use member::into_io;
 pub(crate) use archive::{Contents, Packager, Payload};
+pub use estimate::{Estimate, estimate};
+pub(crate) use member::into_io;
+pub use names::file_stem;
 pub(crate) use pack::{EngineSettings, Part, compress};
 pub use pack::{ExportReport, ExportTarget, ExportedFile};
+pub use plan::{ExportPlan, ExportedKind, PlannedFile};
 pub(crate) use source::choose_system;
 pub use source::{MachineSource, SourceSettings};
 

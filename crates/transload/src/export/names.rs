@@ -9,10 +9,16 @@ const LONGEST_ENDING: usize = 16;
 /// and short enough for the header of an archive. Letters of all scripts stay, and so do spaces.
 #[must_use]
 pub fn file_stem(name: &str) -> String {
-    let mut stem: String = name
-        .chars()
-        .map(|c| if c.is_control() || matches!(c, '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|') { '_' } else { c })
-        .collect();
+    let mut stem: String =
+        name.chars()
+            .map(|c| {
+                if c.is_control() || matches!(c, '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|') {
+                    '_'
+                } else {
+                    c
+                }
+            })
+            .collect();
     while stem.len() > NAME_MAX - LONGEST_ENDING {
         stem.pop();
     }

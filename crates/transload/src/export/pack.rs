@@ -224,13 +224,22 @@ impl Contents for Export<'_> {
         if let Some(progress) = &settings.progress {
             progress.disk(place + 1, content.disks.len(), &disk.name, size_of(&disk.opened));
         }
-        compress(&disk.opened, &disk.name, disk.bus, output, &EngineSettings {
-            level: settings.level,
-            threads: settings.threads,
-            memory: settings.memory,
-            progress: settings.progress.as_ref().map(|inner| Arc::new(Part(Arc::clone(inner))) as Arc<dyn Progress>),
-            cancel: settings.cancel.clone(),
-        })
+        compress(
+            &disk.opened,
+            &disk.name,
+            disk.bus,
+            output,
+            &EngineSettings {
+                level: settings.level,
+                threads: settings.threads,
+                memory: settings.memory,
+                progress: settings
+                    .progress
+                    .as_ref()
+                    .map(|inner| Arc::new(Part(Arc::clone(inner))) as Arc<dyn Progress>),
+                cancel: settings.cancel.clone(),
+            },
+        )
     }
 
     fn descriptor_length(&self) -> Result<usize> {

@@ -301,7 +301,11 @@ impl fmt::Display for ExportPlan {
         for file in &self.files {
             write!(f, "\nfile      {}", file.name)?;
             if let (Some(source), Some(size), Some(estimate)) = (&file.source, file.virtual_size, file.estimate) {
-                write!(f, " from {source}, {size} bytes, {} of data, about {} compressed", estimate.data, estimate.packed)?;
+                write!(
+                    f,
+                    " from {source}, {size} bytes, {} of data, about {} compressed",
+                    estimate.data, estimate.packed
+                )?;
             }
         }
         write!(f, "\nlevel     {}", self.level)?;

@@ -161,7 +161,9 @@ fn describe(text: &[u8], settings: &SourceSettings) -> Result<(Machine, Notes)> 
 
 fn looks_like_xml(text: &[u8]) -> bool {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    text.trim_ascii_start().starts_with(b"<") || text.starts_with(&[0xff, 0xfe, b'<']) || text.starts_with(&[0xfe, 0xff, 0, b'<'])
+    text.trim_ascii_start().starts_with(b"<")
+        || text.starts_with(&[0xff, 0xfe, b'<'])
+        || text.starts_with(&[0xfe, 0xff, 0, b'<'])
 }
 
 /// The one machine of a package, or the one that is asked for.
@@ -184,7 +186,8 @@ pub(crate) fn choose_system(package: ovf::Package, wanted: Option<&str>) -> Resu
         _ if names.is_empty() => "there is no machine in it".to_owned(),
         _ => format!("there are {} machines in it", names.len()),
     };
-    Err(Error::new(ErrorKind::InvalidInput, text).with_remedy(format!("choose one with --system: {}", names.join(", "))))
+    Err(Error::new(ErrorKind::InvalidInput, text)
+        .with_remedy(format!("choose one with --system: {}", names.join(", "))))
 }
 
 /// Opens a disk that a description names.

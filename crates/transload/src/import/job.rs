@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use transload_appliance::ova::{
-    CERTIFICATE_MAX, FromReader, Index, MANIFEST_MAX, Manifest, ManifestAlgorithm, Member, MemberKind, SignatureFile, Walk, hex,
+    CERTIFICATE_MAX, FromReader, Index, MANIFEST_MAX, Manifest, ManifestAlgorithm, Member, MemberKind, SignatureFile,
+    Walk, hex,
 };
 use transload_appliance::ovf;
 use transload_appliance::{DiskFormat, Machine, Media, Notes};
@@ -105,7 +106,8 @@ pub(super) fn from_file(path: &Path, place: &AtomicFolder, settings: &ImportSett
             // A piece of a file that was taken with its first, or nothing that is needed: only its digest is.
             _ => {
                 let hashers = job.hashers(member.plain_name());
-                let mut hashed = Hashed::new(BufReader::with_capacity(1 << 20, DeviceReader::new(slice(member)?)), hashers.clone());
+                let mut hashed =
+                    Hashed::new(BufReader::with_capacity(1 << 20, DeviceReader::new(slice(member)?)), hashers.clone());
                 io::copy(&mut hashed, &mut io::sink()).map_err(from_io)?;
                 job.digests.push((member.plain_name().to_owned(), hashers.finish()));
             }
@@ -165,8 +167,9 @@ pub(super) fn from_stream(
         if let Some((file, piece)) = job.wanted(member.plain_name()) {
             if job.wanted[file].pieces.len() > 1 || piece > 0 {
                 let text = format!("'{}' is a piece of a file, which cannot be joined from a stream", member.name);
-                return Err(Error::new(ErrorKind::Unsupported, text)
-                    .with_remedy("store the archive in a file and import that"));
+                return Err(
+                    Error::new(ErrorKind::Unsupported, text).with_remedy("store the archive in a file and import that")
+                );
             }
             job.take_stream(file, &member, Box::new(reader()))?;
         }
@@ -241,9 +244,8 @@ impl<'a> Job<'a> {
                 continue;
             }
             let name = href.trim_start_matches("./");
-            transload_appliance::ova::refuse_unsafe_name(name).map_err(|why| {
-                Error::new(ErrorKind::Denied, format!("the descriptor's file '{href}' {why}"))
-            })?;
+            transload_appliance::ova::refuse_unsafe_name(name)
+                .map_err(|why| Error::new(ErrorKind::Denied, format!("the descriptor's file '{href}' {why}")))?;
             let file = files.iter().find(|file| file.href == href);
             if let Some(ovf::Compression::Gzip | ovf::Compression::Other(_)) = file.map(|file| &file.compression) {
                 let text = format!("'{href}' is compressed as a whole");
@@ -265,9 +267,10 @@ impl<'a> Job<'a> {
 
     /// The file that the member called `name` is of, and which piece of it.
     fn wanted(&self, name: &str) -> Option<(usize, usize)> {
-        self.wanted.iter().enumerate().find_map(|(file, wanted)| {
-            wanted.pieces.iter().position(|piece| piece == name).map(|piece| (file, piece))
-        })
+        self.wanted
+            .iter()
+            .enumerate()
+            .find_map(|(file, wanted)| wanted.pieces.iter().position(|piece| piece == name).map(|piece| (file, piece)))
     }
 
     /// What a member has to be hashed with: what the manifest says, or, while it has not come, all that it may say.
@@ -336,7 +339,8 @@ impl<'a> Job<'a> {
         let report = thread::scope(|scope| {
             let hashing = scope.spawn(move || hash(own, second));
             let report = self.convert(disk, Input::Image(opened), &name);
-            let hashed = hashing.join().unwrap_or_else(|_| Err(Error::new(ErrorKind::Io, "internal fault while hashing")));
+            let hashed =
+                hashing.join().unwrap_or_else(|_| Err(Error::new(ErrorKind::Io, "internal fault while hashing")));
             report.and_then(|report| hashed.map(|_| report))
         })?;
         self.digests.push((name.clone(), hashers.finish()));
@@ -408,7 +412,11 @@ impl<'a> Job<'a> {
             threads: self.settings.threads,
             memory: self.settings.memory,
             cancel: self.settings.cancel.clone(),
-            progress: self.settings.progress.as_ref().map(|inner| Arc::new(Part(Arc::clone(inner))) as Arc<dyn Progress>),
+            progress: self
+                .settings
+                .progress
+                .as_ref()
+                .map(|inner| Arc::new(Part(Arc::clone(inner))) as Arc<dyn Progress>),
             ..Settings::new(format)
         };
         let output = Output::Path(self.place.staged_path().join(self.disk_name(disk)));
@@ -420,7 +428,8 @@ impl<'a> Job<'a> {
         self.warnings.extend(report.warnings.iter().map(|warning| format!("{from}: {warning}")));
         let name = self.disk_name(disk);
         self.enter_disk(disk, name.clone(), Some(from), report.virtual_size);
-        let others: Vec<_> = self.wanted[file].uses.iter().filter(|purpose| **purpose != Use::Disk(disk)).copied().collect();
+        let others: Vec<_> =
+            self.wanted[file].uses.iter().filter(|purpose| **purpose != Use::Disk(disk)).copied().collect();
         for other in others {
             let Use::Disk(other) = other else {
                 return Err(Error::new(ErrorKind::Corrupt, format!("'{from}' is a disk and something else")));
@@ -472,7 +481,11 @@ impl<'a> Job<'a> {
             Some(Use::Media(place)) => (format!("media{}.iso", place + 1), ImportedKind::Media),
             _ => return Ok(()),
         };
-        let name = if kind == ImportedKind::Nvram { format!("{}.nvram", self.stem) } else { format!("{}-{ending}", self.stem) };
+        let name = if kind == ImportedKind::Nvram {
+            format!("{}.nvram", self.stem)
+        } else {
+            format!("{}-{ending}", self.stem)
+        };
         let path = self.place.staged_path().join(&name);
         let mut output = fs::File::create_new(&path).map_err(|error| Error::io(name.clone(), error))?;
         io::copy(input, &mut output).map_err(from_io)?;
@@ -493,7 +506,9 @@ impl<'a> Job<'a> {
     fn finish(mut self) -> Result<ImportReport> {
         if let Some(missing) = self.wanted.iter().find(|wanted| !wanted.done) {
             let text = format!("'{}' is listed in the descriptor and not in the archive", missing.href);
-            return Err(Error::new(ErrorKind::Corrupt, text).with_remedy("fetch the package again, or have it made anew"));
+            return Err(
+                Error::new(ErrorKind::Corrupt, text).with_remedy("fetch the package again, or have it made anew")
+            );
         }
         let manifest_matches = self.compare_digests()?;
         for disk in 0..self.machine.disks.len() {
@@ -541,7 +556,8 @@ impl<'a> Job<'a> {
         for entry in &manifest.entries {
             let name = entry.name.trim_start_matches("./");
             let found = self.digests.iter().find(|(known, _)| known == name);
-            let digest = found.and_then(|(_, digests)| digests.iter().find(|(algorithm, _)| *algorithm == entry.algorithm));
+            let digest =
+                found.and_then(|(_, digests)| digests.iter().find(|(algorithm, _)| *algorithm == entry.algorithm));
             match digest {
                 Some((_, digest)) if *digest == entry.value => {}
                 Some((algorithm, digest)) => {
@@ -594,7 +610,10 @@ impl<'a> Job<'a> {
             file.set_permissions(mode).map_err(context)?;
         }
         self.notes.append(written.notes);
-        self.files.insert(0, ImportedFile { name, kind: ImportedKind::Machine, from: None, format: None, virtual_size: None });
+        self.files.insert(
+            0,
+            ImportedFile { name, kind: ImportedKind::Machine, from: None, format: None, virtual_size: None },
+        );
         Ok(())
     }
 }

@@ -21,8 +21,8 @@ use serde::Serialize;
 use transload_appliance::profile::{self, Finding, IMPORTERS, Severity};
 use transload_block::Result;
 use transload_convert::{Cancel, Progress};
-use transload_image::{Access, Source};
 use transload_image::vmdk::strict::StreamFacts;
+use transload_image::{Access, Source};
 
 pub(crate) use package::{Examination, rewriting_rules};
 pub use rules::Soundness;

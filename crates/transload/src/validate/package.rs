@@ -250,7 +250,8 @@ impl Examination {
             }
             listed.extend(pieces);
         }
-        let is_listed = |member: &Member| listed.iter().any(|name| name.trim_start_matches("./") == member.plain_name());
+        let is_listed =
+            |member: &Member| listed.iter().any(|name| name.trim_start_matches("./") == member.plain_name());
         let special = |member: &Member| ["ovf", "mf", "cert"].iter().any(|ending| member.has_ending(ending));
         if self.package.is_some() {
             for member in members.iter().filter(|member| !special(member) && !is_listed(member)) {
@@ -292,7 +293,11 @@ impl Examination {
             let matches = entry.map(|entry| entry.value == seen.digest);
             if let (Some(entry), Some(false)) = (entry, matches) {
                 let (says, has) = (hex(&entry.value), hex(&seen.digest));
-                self.see(&rules::DIGEST, &member.name, format!("has the {algorithm} {has}, and the manifest says {says}"));
+                self.see(
+                    &rules::DIGEST,
+                    &member.name,
+                    format!("has the {algorithm} {has}, and the manifest says {says}"),
+                );
             }
             if let Some(capacity) = disk {
                 self.look_at_disk(member, &seen, capacity);
@@ -340,7 +345,11 @@ impl Examination {
             self.see(&rules::DISK_END, name, "has no end-of-stream marker");
         }
         if stream.trailing > 0 {
-            self.see(&rules::DISK_TRAILING, name, format!("has {} bytes behind the end of the stream", stream.trailing));
+            self.see(
+                &rules::DISK_TRAILING,
+                name,
+                format!("has {} bytes behind the end of the stream", stream.trailing),
+            );
         }
         if stream.version != 3 {
             self.see(&rules::DISK_VERSION, name, format!("has version {} in its header", stream.version));

@@ -167,7 +167,10 @@ fn inflate(batches: &Receiver<Batch>, give_back: &Sender<Batch>, verdict: &Mutex
                     format!("the grain at guest byte {} inflates to {length} bytes, not {}", grain.offset, grain.whole),
                 ),
                 Err(error) => {
-                    verdict.add(grain.offset, format!("the grain at guest byte {} cannot be inflated: {error}", grain.offset));
+                    verdict.add(
+                        grain.offset,
+                        format!("the grain at guest byte {} cannot be inflated: {error}", grain.offset),
+                    );
                 }
             }
         }
