@@ -13,6 +13,7 @@ mod note;
 pub mod ova;
 pub mod ovf;
 pub mod profile;
+pub mod properties;
 pub mod proxmox;
 mod quoting;
 mod spelling;

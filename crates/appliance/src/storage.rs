@@ -234,7 +234,7 @@ pub enum DriveKind {
 
 /// What is in a drive.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(tag = "kind", content = "name", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Media {
     /// Nothing.

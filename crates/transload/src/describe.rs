@@ -1,137 +1,237 @@
-//! Says what a file that describes a machine says, without opening anything that it names: what `info` shows.
+//! What a description of machines says: a VMX, an OVF, an OVA, a libvirt domain.
+//!
+//! No file is opened but the description's own, and of an OVA no more is read than the archive's headers and the descriptor.
 
 use serde::Serialize;
 use transload_appliance::ova::Index;
-use transload_appliance::ovf::{self, Configuration, Dialect, File, LogicalNetwork, Namespace, Package, VirtualDisk};
+use transload_appliance::ovf::{
+    self, Configuration, Dialect, Eula, File, LogicalNetwork, Namespace, Package, Product, VirtualDisk,
+};
 use transload_appliance::{Machine, Notes, libvirt, vmx};
-use transload_block::{BlockReadExt, Error, ErrorKind, Result};
-use transload_image::Source;
+use transload_block::{BlockRead, Result};
+use transload_image::{Source, detect};
 
-/// What kind of description it is.
+/// Which kind of description it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum DescriptionKind {
-    /// A VMX of VMware's products.
+    /// VMware's file of settings.
     Vmx,
     /// An OVF descriptor.
     Ovf,
-    /// An archive with an OVF descriptor.
+    /// An OVF descriptor in an archive.
     Ova,
-    /// A domain of libvirt.
+    /// The XML of a libvirt domain.
     Libvirt,
 }
 
-/// A file of an archive.
+impl DescriptionKind {
+    /// Its name for people.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Vmx => "VMX",
+            Self::Ovf => "OVF",
+            Self::Ova => "OVA",
+            Self::Libvirt => "libvirt domain",
+        }
+    }
+}
+
+/// A file in an archive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct MemberDescription {
+pub struct DescribedMember {
     /// Its name.
     pub name: String,
     /// Its length in bytes.
     pub size: u64,
-    /// Where it begins in the archive.
-    pub offset: u64,
 }
 
-/// What an OVF descriptor says beside its machines.
+/// What an OVF says beside its machines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct PackageDescription {
-    /// The version of the standard.
-    pub namespace: Namespace,
+pub struct DescribedPackage {
+    /// The version of the standard, by the envelope's namespace.
+    pub version: Namespace,
     /// Who wrote it.
     pub dialect: Dialect,
-    /// The files that it lists.
+    /// The files that it names.
     pub files: Vec<File>,
-    /// Its disks.
+    /// The disks.
     pub disks: Vec<VirtualDisk>,
-    /// Its networks.
+    /// The networks.
     pub networks: Vec<LogicalNetwork>,
     /// The ways to deploy it.
     pub configurations: Vec<Configuration>,
 }
 
-/// What was read.
+/// A machine, and what its description says beside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Description {
-    /// What kind of description it is.
-    pub kind: DescriptionKind,
-    /// The files of an archive.
+pub struct DescribedMachine {
+    /// Its id in an OVF.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub members: Option<Vec<MemberDescription>>,
-    /// What an OVF descriptor says besides.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub package: Option<PackageDescription>,
-    /// The machines.
-    pub machines: Vec<Machine>,
-    /// What of the description is not in the machines.
+    pub id: Option<String>,
+    /// The collections of an OVF that it stands in, the outermost first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub collections: Vec<String>,
+    /// The hardware families that an OVF asks for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub families: Vec<String>,
+    /// The machine.
+    pub machine: Machine,
+    /// What is installed, and its properties.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub products: Vec<Product>,
+    /// Licences to agree to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub licences: Vec<Eula>,
+    /// How properties reach the guest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub transports: Vec<String>,
+    /// What of the description is not in the machine.
     pub notes: Notes,
 }
 
-impl Description {
-    /// Reads what `source` describes: a VMX, an OVF, a domain of libvirt, or, if `is_archive`, an OVA.
-    ///
-    /// # Errors
-    /// `NotThisFormat` when it is none of them; what the readers answer.
-    pub fn read(source: &Source, is_archive: bool) -> Result<Self> {
-        let bytes = source.bytes();
-        if is_archive {
-            return Self::of_archive(source);
-        }
-        if bytes.size() > ovf::MAX_LENGTH as u64 {
-            return Err(Error::new(ErrorKind::NotThisFormat, "too long for the description of a machine"));
-        }
-        Self::of_text(&bytes.read_vec(0, bytes.size())?)
-    }
-
-    fn of_archive(source: &Source) -> Result<Self> {
-        let bytes = source.bytes();
-        let index = Index::read(&**bytes)?;
-        let descriptor =
-            index.descriptor().ok_or_else(|| Error::new(ErrorKind::Corrupt, "there is no descriptor (.ovf) in it"))?;
-        let text = bytes.read_vec(descriptor.offset, descriptor.size.min(ovf::MAX_LENGTH as u64 + 1))?;
-        let members = index.members.iter().map(|member| MemberDescription {
-            name: member.name.clone(),
-            size: member.size,
-            offset: member.offset,
-        });
-        Ok(Self { kind: DescriptionKind::Ova, members: Some(members.collect()), ..Self::of_package(ovf::read(&text)?) })
-    }
-
-    /// Tells VMX, OVF and libvirt apart by the text, and reads it.
-    pub(crate) fn of_text(text: &[u8]) -> Result<Self> {
-        let machine =
-            |kind, machine, notes| Self { kind, members: None, package: None, machines: vec![machine], notes };
-        if !looks_like_xml(text) {
-            let reading = vmx::read(text)?;
-            return Ok(machine(DescriptionKind::Vmx, reading.value, reading.notes));
-        }
-        match ovf::read(text) {
-            Err(error) if error.kind() == ErrorKind::NotThisFormat => {
-                let reading = libvirt::read(text)?;
-                Ok(machine(DescriptionKind::Libvirt, reading.value, reading.notes))
-            }
-            package => Ok(Self::of_package(package?)),
-        }
-    }
-
-    fn of_package(package: Package) -> Self {
-        let Package { namespace, dialect, files, disks, networks, configurations, systems, mut notes } = package;
-        let mut machines = Vec::new();
-        for system in systems {
-            machines.push(system.machine);
-            notes.append(system.notes);
-        }
-        let package = Some(PackageDescription { namespace, dialect, files, disks, networks, configurations });
-        Self { kind: DescriptionKind::Ovf, members: None, package, machines, notes }
-    }
+/// What a description of machines says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Description {
+    /// What kind it is.
+    pub kind: DescriptionKind,
+    /// The machines.
+    pub machines: Vec<DescribedMachine>,
+    /// What an OVF says beside them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub package: Option<DescribedPackage>,
+    /// The files of an archive, in its order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<DescribedMember>,
+    /// What of the description as a whole is in no machine.
+    pub notes: Notes,
 }
 
-/// Whether a text begins as XML does, in UTF-8 or UTF-16.
-pub(crate) fn looks_like_xml(text: &[u8]) -> bool {
-    let utf8 = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    let marks: [&[u8]; 2] = [&[0xff, 0xfe, b'<'], &[0xfe, 0xff, 0, b'<']];
-    utf8.trim_ascii_start().starts_with(b"<") || marks.iter().any(|mark| text.starts_with(mark))
+/// Reads the description of machines that `source` is; `None` when it is something else.
+///
+/// # Errors
+/// `Io` when it cannot be read; else as its reader: [`vmx::read`], [`ovf::read()`], [`libvirt::read`], [`Index::read`].
+pub fn describe(source: &Source) -> Result<Option<Description>> {
+    let described = match guess(source)? {
+        None => return Ok(None),
+        Some(DescriptionKind::Ova) => archive(source.bytes().as_ref()).map(Some),
+        Some(kind) => text(source, kind),
+    };
+    described.map_err(|error| error.context(source.display_name()))
+}
+
+/// What the first bytes look like. A VMX is known by its name as well, as it has no mark of its own.
+fn guess(source: &Source) -> Result<Option<DescriptionKind>> {
+    const HEAD: u64 = 8 << 10;
+    let bytes = source.bytes();
+    let length = bytes.size().min(HEAD);
+    let mut head = vec![0; usize::try_from(length).unwrap_or_default()];
+    bytes.read_at(&mut head, 0)?;
+    // UTF-16 is looked at without its zeroes.
+    let head: Vec<u8> = head.into_iter().filter(|byte| *byte != 0).collect();
+    let text = String::from_utf8_lossy(&head);
+    let text = text.trim_start_matches(['\u{feff}', '\u{fffd}']).trim_start();
+    let ending = source.path().and_then(|path| path.extension()).map(|ending| ending.to_ascii_lowercase());
+    if text.starts_with('<') {
+        return Ok(if text.contains("<domain") && !text.contains("Envelope") {
+            Some(DescriptionKind::Libvirt)
+        } else if text.contains("Envelope") || ending.as_deref().is_some_and(|ending| ending == "ovf") {
+            Some(DescriptionKind::Ovf)
+        } else {
+            None
+        });
+    }
+    let descriptor = text.starts_with("# Disk DescriptorFile");
+    let setting = |line: &str| {
+        let key = line.split('=').next().unwrap_or_default().trim();
+        line.contains('=') && ["config.version", "virtualHW.version"].iter().any(|sign| sign.eq_ignore_ascii_case(key))
+    };
+    if !descriptor && (ending.as_deref().is_some_and(|ending| ending == "vmx") || text.lines().any(setting)) {
+        return Ok(Some(DescriptionKind::Vmx));
+    }
+    let archive = detect(bytes)?.unambiguous().is_ok_and(|format| format.name == "ova");
+    Ok(archive.then_some(DescriptionKind::Ova))
+}
+
+/// All of a text that is no longer than its reader takes, and one byte more of a longer one, which is then refused.
+fn bounded(bytes: &dyn BlockRead, offset: u64, size: u64, most: usize) -> Result<Vec<u8>> {
+    let length = usize::try_from(size).unwrap_or(usize::MAX).min(most.saturating_add(1));
+    let mut text = vec![0; length];
+    bytes.read_at(&mut text, offset)?;
+    Ok(text)
+}
+
+fn text(source: &Source, kind: DescriptionKind) -> Result<Option<Description>> {
+    let bytes = source.bytes().as_ref();
+    let all = |most| bounded(bytes, 0, bytes.size(), most);
+    let one = |machine, notes| {
+        let machine = DescribedMachine {
+            id: None,
+            collections: Vec::new(),
+            families: Vec::new(),
+            machine,
+            products: Vec::new(),
+            licences: Vec::new(),
+            transports: Vec::new(),
+            notes,
+        };
+        Description { kind, machines: vec![machine], package: None, members: Vec::new(), notes: Notes::new() }
+    };
+    Ok(Some(match kind {
+        DescriptionKind::Vmx => {
+            let reading = vmx::read(&all(vmx::MAX_LENGTH)?)?;
+            one(reading.value, reading.notes)
+        }
+        DescriptionKind::Libvirt => {
+            let reading = libvirt::read(&all(libvirt::MAX_LENGTH)?)?;
+            one(reading.value, reading.notes)
+        }
+        DescriptionKind::Ovf | DescriptionKind::Ova => of_package(ovf::read(&all(ovf::MAX_LENGTH)?)?, kind),
+    }))
+}
+
+fn archive(bytes: &dyn BlockRead) -> Result<Description> {
+    let index = Index::read(bytes)?;
+    let descriptor = index.descriptor().ok_or_else(|| {
+        transload_block::Error::new(transload_block::ErrorKind::Corrupt, "OVA: there is no descriptor in it")
+    })?;
+    let text = bounded(bytes, descriptor.offset, descriptor.size, ovf::MAX_LENGTH)?;
+    let mut description = of_package(ovf::read(&text)?, DescriptionKind::Ova);
+    let members = index.members.iter();
+    description.members =
+        members.map(|member| DescribedMember { name: member.name.clone(), size: member.size }).collect();
+    Ok(description)
+}
+
+fn of_package(package: Package, kind: DescriptionKind) -> Description {
+    let machine = |system: ovf::System| DescribedMachine {
+        id: Some(system.id),
+        collections: system.collections,
+        families: system.families,
+        machine: system.machine,
+        products: system.products,
+        licences: system.eulas,
+        transports: system.transports,
+        notes: system.notes,
+    };
+    Description {
+        kind,
+        machines: package.systems.into_iter().map(machine).collect(),
+        package: Some(DescribedPackage {
+            version: package.namespace,
+            dialect: package.dialect,
+            files: package.files,
+            disks: package.disks,
+            networks: package.networks,
+            configurations: package.configurations,
+        }),
+        members: Vec::new(),
+        notes: package.notes,
+    }
 }

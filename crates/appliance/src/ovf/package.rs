@@ -39,7 +39,7 @@ spelled! {
 
 /// How a file in the package is compressed as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(tag = "kind", content = "name", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Compression {
     /// Not at all; `identity` says the same.
@@ -89,7 +89,7 @@ impl File {
 
 /// The size of a disk.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(tag = "kind", content = "value", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Capacity {
     /// So many bytes.

@@ -125,7 +125,7 @@ pub fn write(machine: &Machine, files: &[FileEntry], settings: &WriteSettings) -
 /// the length to reserve in front of disks that are written in one pass, and to [`pad`] to afterwards.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn widest(machine: &Machine, files: &[FileEntry], settings: &WriteSettings) -> Result<usize> {
     let mut files = files.to_vec();
     for file in &mut files {

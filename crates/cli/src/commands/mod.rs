@@ -10,6 +10,7 @@ mod export;
 mod formats;
 mod import;
 mod info;
+mod machine_info;
 mod man;
 mod map;
 mod measure;

@@ -149,7 +149,7 @@ fn describe(text: &[u8], settings: &SourceSettings) -> Result<(Machine, Notes)> 
         ErrorKind::NotThisFormat | ErrorKind::TooLarge => unknown(),
         _ => error,
     };
-    if !crate::describe::looks_like_xml(text) {
+    if !looks_like_xml(text) {
         let reading = vmx::read(text).map_err(or_unknown)?;
         return Ok((reading.value, reading.notes));
     }
@@ -160,6 +160,13 @@ fn describe(text: &[u8], settings: &SourceSettings) -> Result<(Machine, Notes)> 
         }
         package => choose_system(package?, settings.system.as_deref()),
     }
+}
+
+/// Whether a text begins as XML does, in UTF-8 or UTF-16.
+fn looks_like_xml(text: &[u8]) -> bool {
+    let utf8 = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let marks: [&[u8]; 2] = [&[0xff, 0xfe, b'<'], &[0xfe, 0xff, 0, b'<']];
+    utf8.trim_ascii_start().starts_with(b"<") || marks.iter().any(|mark| text.starts_with(mark))
 }
 
 /// The one machine of a package, or the one that is asked for.
