@@ -130,7 +130,7 @@ struct Repack<'a> {
     items: Vec<Item>,
 }
 
-/// Writes the package at `from` to `to`, with the remedies applied that [`validate`](crate::validate()) names.
+/// Writes the package at `from` to `to`, with the remedies applied that [`validate`](crate::validate::validate) names.
 ///
 /// # Errors
 /// `Corrupt` for a package of which something is missing or broken for good; `Checksum` where digests are wrong, without
