@@ -23,9 +23,9 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "zstd", package: "zstd" },
     Tool { program: "python3", package: "python3" },
     Tool { program: "virt-xml-validate", package: "libvirt-clients" },
-    Tool { program: "xmllint", package: "libxml2-utils" },
     Tool { program: "bsdtar", package: "libarchive-tools" },
     Tool { program: "openssl", package: "openssl" },
+    Tool { program: "xmllint", package: "libxml2-utils" },
 ];
 
 /// What making the benchmark's disks calls besides.

@@ -13,6 +13,10 @@ const PACKAGES: &[(&str, &str)] = &[
     ("vmdkinfo", "libvmdk-utils"),
     ("qcowinfo", "libqcow-utils"),
     ("vhdiinfo", "libvhdi-utils"),
+    ("tar", "tar"),
+    ("bsdtar", "libarchive-tools"),
+    ("sha256sum", "coreutils"),
+    ("openssl", "openssl"),
     ("virt-xml-validate", "libvirt-clients"),
     ("xmllint", "libxml2-utils"),
 ];

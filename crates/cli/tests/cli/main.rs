@@ -11,4 +11,5 @@ mod documents;
 mod failures;
 mod faults;
 mod interrupts;
+mod packages;
 mod run;
