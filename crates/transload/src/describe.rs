@@ -137,7 +137,7 @@ fn guess(source: &Source) -> Result<Option<DescriptionKind>> {
     let head: Vec<u8> = head.into_iter().filter(|byte| *byte != 0).collect();
     let text = String::from_utf8_lossy(&head);
     let text = text.trim_start_matches(['\u{feff}', '\u{fffd}']).trim_start();
-    let ending = source.path().and_then(|path| path.extension()).map(|ending| ending.to_ascii_lowercase());
+    let ending = source.path().and_then(|path| path.extension()).map(std::ffi::OsStr::to_ascii_lowercase);
     if text.starts_with('<') {
         return Ok(if text.contains("<domain") && !text.contains("Envelope") {
             Some(DescriptionKind::Libvirt)

@@ -34,7 +34,10 @@ fn fields(value: &Value, path: &str, found: &mut BTreeSet<String>) {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                 found.insert(path.clone());
                 // Free names, documented as a whole.
-                if !matches!(name.as_str(), "details" | "features" | "extra" | "config" | "video" | "property") {
+                if !matches!(
+                    name.as_str(),
+                    "details" | "features" | "extra" | "config" | "video" | "property" | "products"
+                ) {
                     fields(inner, &path, found);
                 }
             }

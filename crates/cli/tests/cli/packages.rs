@@ -38,7 +38,7 @@ fn a_machine_goes_into_an_ova_and_comes_out_for_another_hypervisor() {
     let said = succeed(path, &["validate", "vm.ova", "--for", "esxi-7.0", "--for", "virt-v2v"]);
     assert!(said.starts_with("vm.ova: sound\n") && said.contains("virt-v2v 2: takes it"), "{said}");
     let said = succeed(path, &["info", "vm.ova"]);
-    assert!(said.contains("machine: Müll & Söhne") && said.contains("disk: scsi0:0"), "{said}");
+    assert!(said.contains("machine: Müll & Söhne") && said.contains("scsi0:0 (lsilogic) Muell-Soehne-disk1.vmdk"), "{said}");
     succeed(path, &["import", "vm.ova", "-o", "raw", "--to", "raw"]);
     assert!(holds_disk(&path.join("raw/Müll & Söhne-disk1.raw")));
 
@@ -55,7 +55,7 @@ fn a_machine_goes_into_an_ova_and_comes_out_for_another_hypervisor() {
         .unwrap();
     assert!(redirected.status.success(), "{}", complaint(&redirected));
     let said = succeed(path, &["info", "again/Müll & Söhne.vmx"]);
-    assert!(said.contains("format: VMX") && said.contains("processors: 2"), "{said}");
+    assert!(said.contains("kind: VMX") && said.contains("processors: 2"), "{said}");
 }
 
 #[test]
@@ -67,10 +67,10 @@ fn disks_without_a_description_become_a_machine() {
     let disks = ["export", "--disk", "disk.raw", "--disk", "disk.vmdk"];
     succeed(path, &[&disks[..], &machine, &network].concat());
     let info = document(path, &["info", "web.ova"]);
-    let found = &info["machines"][0];
+    let found = &info["machines"][0]["machine"];
     assert_eq!((&found["name"], &found["cpus"], &found["memory-mib"]), (&"web".into(), &4.into(), &4096.into()));
     assert_eq!(found["disks"][1]["address"], "sata0:1");
-    assert_eq!(found["nics"][0]["network"]["named"], "VM Network");
+    assert_eq!(found["nics"][0]["network"]["name"], "VM Network");
     fail(path, &["export", "-o", "web.ova"], 2);
     fail(path, &["export", "vm.vmx", "--disk", "disk.raw", "-o", "a.ova"], 2);
     fail(path, &["export", "vm.vmx", "-o", "a.zip"], 2);
