@@ -159,7 +159,7 @@ mod tests {
         }
         let debian = GuestOs { cim: Some(96), ..GuestOs::default() };
         assert_eq!(debian.family(), Family::Linux);
-        assert_eq!(debian.known().map(|guest| guest.virtualbox), Some("Debian12_64"));
+        assert_eq!(debian.known().map(|guest| guest.virtualbox), Some("Debian_64"));
         assert_eq!(vmware("windows11-64").cim_number(), 122);
         assert_eq!((vmware("nonsense").cim_number(), vmware("nonsense").family()), (1, Family::Other));
         assert_eq!(vmware("windowsNew-64").family(), Family::Windows);
