@@ -12,4 +12,6 @@ mod failures;
 mod faults;
 mod interrupts;
 mod packages;
+mod nbd;
 mod run;
+mod volumes;
