@@ -46,8 +46,10 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "7z", package: "7zip" },
     Tool { program: "ewfacquire", package: "ewf-tools" },
     Tool { program: "python3", package: "python3" },
+    Tool { program: "virt-xml-validate", package: "libvirt-clients" },
     Tool { program: "bsdtar", package: "libarchive-tools" },
     Tool { program: "openssl", package: "openssl" },
+    Tool { program: "xmllint", package: "libxml2-utils" },
 ];
 
 /// Modules of Debian's own Python that the tests load, and their packages.
@@ -56,7 +58,9 @@ const MODULES: &[(&str, &str)] = &[("pyvhdi", "python3-libvhdi"), ("pyqcow", "py
 /// What the tests load into a Python of their own: OpenStack's image inspector
 /// (`oslo_utils.imageutils.format_inspector`), the gate that images for OpenStack have to pass; and a reader of VHDX, VHD and
 /// VDI that shares nothing with QEMU's. `oslo.utils` imports `cryptography` for the inspector and does not ask for it.
-const REQUIREMENTS: &[&str] = &["oslo.utils>=8.2", "cryptography>=42", "dissect.hypervisor>=3.20"];
+/// COT is a reader of OVF packages by another maker; it asks for a module that setuptools has dropped since.
+const REQUIREMENTS: &[&str] =
+    &["oslo.utils>=8.2", "cryptography>=42", "dissect.hypervisor>=3.20", "cot==2.2.1", "setuptools<81"];
 
 /// What building ISA-L calls (the feature `igzip`).
 const IGZIP_BUILDERS: &[Tool] = &[

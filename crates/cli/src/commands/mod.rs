@@ -14,6 +14,7 @@ mod import;
 mod info;
 mod inspect;
 mod ls;
+mod machine_info;
 mod man;
 mod map;
 mod measure;

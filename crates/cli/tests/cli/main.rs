@@ -12,6 +12,7 @@ mod documents;
 mod failures;
 mod faults;
 mod interrupts;
+mod packages;
 mod nbd;
 mod run;
 mod volumes;
