@@ -11,5 +11,6 @@ mod documents;
 mod failures;
 mod faults;
 mod interrupts;
+mod machines;
 mod packages;
 mod run;
