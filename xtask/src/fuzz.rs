@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use transload::{appliance, image};
+use transload::PROPERTIES;
+use transload::block::Property;
 
 use crate::process::{self, cargo, root};
 
@@ -103,17 +104,16 @@ fn start(folder: &Path, host: &str, target: &str, seconds: u32) -> Result<std::p
     Ok(command.current_dir(folder).spawn()?)
 }
 
+fn property(name: &str) -> Option<&'static Property> {
+    PROPERTIES.iter().copied().flatten().find(|property| property.name == name)
+}
+
 /// Writes the seeds of the target's property, and answers where.
 fn seeds(folder: &Path, target: &str) -> Result<PathBuf> {
-    let of_image = image::properties::ALL.iter().map(|property| (property.name, property.seeds));
-    let of_appliance = appliance::properties::ALL.iter().map(|property| (property.name, property.seeds));
-    let (_, inputs) = of_image
-        .chain(of_appliance)
-        .find(|(name, _)| *name == target)
-        .with_context(|| format!("no property is called {target}"))?;
+    let property = property(target).with_context(|| format!("no property is called {target}"))?;
     let place = folder.join("target").join("seeds").join(target);
     std::fs::create_dir_all(&place)?;
-    for (number, seed) in inputs().into_iter().enumerate() {
+    for (number, seed) in (property.seeds)().into_iter().enumerate() {
         std::fs::write(place.join(format!("seed-{number:02}")), seed)?;
     }
     Ok(place)

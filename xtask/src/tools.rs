@@ -20,13 +20,46 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "vmdkinfo", package: "libvmdk-utils" },
     Tool { program: "qcowinfo", package: "libqcow-utils" },
     Tool { program: "vhdiinfo", package: "libvhdi-utils" },
+    Tool { program: "sfdisk", package: "fdisk" },
+    Tool { program: "sgdisk", package: "gdisk" },
+    Tool { program: "parted", package: "parted" },
+    Tool { program: "pvck", package: "lvm2" },
+    Tool { program: "mkfs.ext4", package: "e2fsprogs" },
+    Tool { program: "mkfs.fat", package: "dosfstools" },
+    Tool { program: "mkfs.xfs", package: "xfsprogs" },
+    Tool { program: "mkfs.btrfs", package: "btrfs-progs" },
+    Tool { program: "mkfs.exfat", package: "exfatprogs" },
+    Tool { program: "mkntfs", package: "ntfs-3g" },
+    Tool { program: "mksquashfs", package: "squashfs-tools" },
+    Tool { program: "xorriso", package: "xorriso" },
+    Tool { program: "cryptsetup", package: "cryptsetup-bin" },
+    Tool { program: "qemu-nbd", package: "qemu-utils" },
+    Tool { program: "nbdinfo", package: "libnbd-bin" },
+    Tool { program: "nbdkit", package: "nbdkit" },
     Tool { program: "zstd", package: "zstd" },
+    Tool { program: "xz", package: "xz-utils" },
+    Tool { program: "gzip", package: "gzip" },
+    Tool { program: "bzip2", package: "bzip2" },
+    Tool { program: "pigz", package: "pigz" },
+    Tool { program: "dmg2img", package: "dmg2img" },
+    Tool { program: "7z", package: "7zip" },
+    Tool { program: "ewfacquire", package: "ewf-tools" },
     Tool { program: "python3", package: "python3" },
     Tool { program: "virt-xml-validate", package: "libvirt-clients" },
     Tool { program: "bsdtar", package: "libarchive-tools" },
     Tool { program: "openssl", package: "openssl" },
     Tool { program: "xmllint", package: "libxml2-utils" },
 ];
+
+/// Modules of Debian's own Python that the tests load, and their packages.
+const MODULES: &[(&str, &str)] = &[("pyvhdi", "python3-libvhdi")];
+
+/// What the tests load into a Python of their own: OpenStack's image inspector
+/// (`oslo_utils.imageutils.format_inspector`), the gate that images for OpenStack have to pass; and a reader of VHDX, VHD and
+/// VDI that shares nothing with QEMU's. `oslo.utils` imports `cryptography` for the inspector and does not ask for it.
+/// COT is a reader of OVF packages by another maker; it asks for a module that setuptools has dropped since.
+const REQUIREMENTS: &[&str] =
+    &["oslo.utils>=8.2", "cryptography>=42", "dissect.hypervisor>=3.20", "cot==2.2.1", "setuptools<81"];
 
 /// What making the benchmark's disks calls besides.
 pub(crate) const DISK_MAKERS: &[&str] =
@@ -37,8 +70,15 @@ pub(crate) fn install() -> Result<()> {
     let mut missing: Vec<_> =
         WITNESSES.iter().filter(|tool| !is_installed(tool.program)).map(|tool| tool.package).collect();
     missing.dedup();
+    missing.extend(MODULES.iter().filter(|(module, _)| !is_importable(module)).map(|(_, package)| *package));
     install_packages(&missing)?;
-    install_python_witnesses()
+    install_requirements()
+}
+
+/// Whether Debian's Python has a module; another Python in front of it in the path does not count.
+fn is_importable(module: &str) -> bool {
+    let output = Command::new("/usr/bin/python3").args(["-c", &format!("import {module}")]).output();
+    output.is_ok_and(|output| output.status.success())
 }
 
 /// Installs Debian packages, or says which are to be installed where that cannot be done from here.
@@ -62,27 +102,24 @@ pub(crate) fn install_packages(packages: &[&str]) -> Result<()> {
     run(as_root(&["install", "--yes", "--quiet", "--no-install-recommends"]).args(packages))
 }
 
-/// Where programs in Python are installed for the tests: a virtual environment in the build folder.
+/// Where [`REQUIREMENTS`] are installed: a virtual environment in the build folder.
 fn python_environment() -> PathBuf {
     root().join("target").join("witness-python")
 }
 
-/// OpenStack's `oslo_utils.imageutils.format_inspector`, the gate that images for OpenStack have to pass, and `cot`, another reader of
-/// OVF.
-const PYTHON_WITNESSES: &[&str] = &["oslo.utils>=8.2", "cot==2.2.1", "setuptools<81"];
-
-fn install_python_witnesses() -> Result<()> {
+/// Installs [`REQUIREMENTS`], unless that was done for this list already.
+fn install_requirements() -> Result<()> {
     let environment = python_environment();
-    let wanted = PYTHON_WITNESSES.join(" ");
-    if std::fs::read_to_string(environment.join("ready")).is_ok_and(|installed| installed == wanted) {
+    let (ready, wanted) = (environment.join("ready"), REQUIREMENTS.join("\n"));
+    if std::fs::read_to_string(&ready).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
     if run(Command::new("python3").args(["-m", "venv"]).arg(&environment)).is_err() {
         install_packages(&["python3-venv"])?;
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
     }
-    run(Command::new(environment.join("bin").join("pip")).args(["install", "--quiet"]).args(PYTHON_WITNESSES))?;
-    std::fs::write(environment.join("ready"), wanted)?;
+    run(Command::new(environment.join("bin").join("pip")).args(["install", "--quiet"]).args(REQUIREMENTS))?;
+    std::fs::write(ready, wanted)?;
     Ok(())
 }
 

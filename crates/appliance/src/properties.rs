@@ -4,22 +4,11 @@
 #[cfg(test)]
 mod tests;
 
-use transload_block::ErrorKind;
+use transload_block::{ErrorKind, Property};
 
 use crate::ovf::{Change, FileEntry, FileUse, WriteSettings};
 use crate::storage::{Bus, DiskFormat, Media, ScsiModel};
 use crate::{GuestOs, MacPolicy, Machine, Note, libvirt, ova, ovf, profile, proxmox, virtualbox, vmx, xml};
-
-/// A property of any bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Property {
-    /// The name of its fuzz target.
-    pub name: &'static str,
-    /// Panics when it does not hold.
-    pub holds: fn(&[u8]),
-    /// Small inputs that reach far, to start from.
-    pub seeds: fn() -> Vec<Vec<u8>>,
-}
 
 /// Every property, by the name of its fuzz target.
 pub const ALL: &[Property] = &[

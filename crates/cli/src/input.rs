@@ -15,6 +15,7 @@ use transload::image::{
     Access, Format, OpenSettings, Opened, OptionValues, ProbeWindow, ReferenceGate, Source, StreamRequest, detect,
     detect_window,
 };
+use transload::nbd::{ConnectSettings, NbdAddress, NbdDisk};
 
 use crate::args::{ReadArgs, ReferenceArgs, References};
 
@@ -53,8 +54,22 @@ impl Prepared {
 
 /// Finds out what the image at `path` is and how the arguments want it opened. Opens no file but that one.
 pub(crate) fn prepare(path: &Path, args: &ReadArgs, access: Access) -> Result<Prepared> {
-    let source = Source::from_path(path, access)?;
+    let source = source(path, access)?;
     prepare_source(source, args, gate(&args.references, path), access)
+}
+
+/// The text of `path` where it is meant as the address of an NBD server's export.
+pub(crate) fn nbd_address(path: &Path) -> Option<&str> {
+    path.to_str().filter(|text| NbdAddress::is_meant_by(text))
+}
+
+/// The bytes at `path`: a file, or the export of an NBD server whose address it is.
+fn source(path: &Path, access: Access) -> Result<Source> {
+    let Some(address) = nbd_address(path) else { return Source::from_path(path, access) };
+    let settings = ConnectSettings { read_only: access == Access::ReadOnly, ..ConnectSettings::default() };
+    let disk = Arc::new(NbdDisk::connect(&address.parse()?, &settings)?);
+    let source = if access == Access::ReadOnly { Source::new(disk) } else { Source::writable(disk) };
+    Ok(source.with_path(path))
 }
 
 /// As [`prepare`], for bytes that are already open.

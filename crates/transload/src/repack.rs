@@ -21,7 +21,8 @@ use transload_appliance::ova::{Index, ManifestAlgorithm, Member, NAME_MAX, Signe
 use transload_appliance::ovf::{self, Change, Compression, Package};
 use transload_appliance::profile::{self, IMPORTERS};
 use transload_block::{BlockRead, BlockReadExt, Concat, Error, ErrorKind, Result, Slice};
-use transload_convert::{Cancel, Plan, Progress, ProgressDelta, Report, Settings};
+use transload_convert::{Cancel, Progress, ProgressDelta, Report, Settings};
+use transload_image::codec::Level;
 use transload_image::{Access, OpenSettings, Opened, ReferenceGate, Source, open};
 
 use crate::export::{Contents, EngineSettings, MachineProgress, Packager, Part, Payload, compress, file_stem};
@@ -39,7 +40,7 @@ pub struct RepackSettings {
     /// Signs the new manifest. A signature that is there is dropped, since it is of the old one.
     pub signer: Option<Signer>,
     /// How hard disks are compressed that have to be.
-    pub level: u32,
+    pub level: Level,
     /// Replace an existing target, and go on where digests are wrong.
     pub force: bool,
     /// Worker threads; as many as there are cores when `None`.
@@ -59,7 +60,7 @@ impl Default for RepackSettings {
             hardware_version: None,
             skip_nvram: false,
             signer: None,
-            level: Plan::DEFAULT_LEVEL,
+            level: Level::BALANCED,
             force: false,
             threads: None,
             memory: Settings::DEFAULT_MEMORY,
@@ -130,7 +131,7 @@ struct Repack<'a> {
     items: Vec<Item>,
 }
 
-/// Writes the package at `from` to `to`, with the remedies applied that [`validate`](crate::validate()) names.
+/// Writes the package at `from` to `to`, with the remedies applied that [`validate`](crate::validate::validate) names.
 ///
 /// # Errors
 /// `Corrupt` for a package of which something is missing or broken for good; `Checksum` where digests are wrong, without

@@ -13,9 +13,10 @@ use transload::appliance::{Address, Bus, Disk, Firmware, Mac, MacPolicy, Machine
 use transload::block::{Error, ErrorKind, Result};
 use transload::convert::Cancel;
 use transload::export::{
-    Compression, ExportPlan, ExportReport, ExportSettings, ExportTarget, MachineProgress, MachineSource, Nvram,
-    SourceSettings,
+    ExportPlan, ExportReport, ExportSettings, ExportTarget, MachineProgress, MachineSource, Nvram, SourceSettings,
 };
+
+use transload::image::codec::Level;
 
 use crate::args::{self, ProgressArgs, ReferenceArgs};
 use crate::failure::Verdict;
@@ -39,12 +40,9 @@ pub(crate) struct Arguments {
     /// The manifest's digests
     #[arg(long, value_name = "ALGORITHM", value_enum, default_value_t)]
     manifest: ManifestChoice,
-    /// How hard to compress the disks
-    #[arg(long, value_name = "HOW", value_enum, default_value_t, conflicts_with = "level")]
-    compression: CompressionChoice,
-    /// The same by number, from 1 (fastest) to 12 (smallest)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=12))]
-    level: Option<u32>,
+    /// How hard to compress the disks: fast, balanced, max, or a number from 1 (fastest) to 12 (smallest)
+    #[arg(long, visible_alias = "level", value_name = "LEVEL", default_value_t, value_parser = args::level)]
+    compression: Level,
     /// Ask for this hardware version instead of the machine's own, such as 15 for ESXi 6.7 U2
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(4..=99))]
     hw_version: Option<u32>,
@@ -127,17 +125,6 @@ enum ManifestChoice {
     Sha512,
     /// No manifest
     None,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum CompressionChoice {
-    /// As fast as it goes
-    Fast,
-    /// As small as zlib's usual level
-    #[default]
-    Balanced,
-    /// As small as it gets
-    Max,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -243,13 +230,8 @@ fn execute(arguments: &Arguments, cancel: &Cancel) -> Result<Verdict> {
 }
 
 fn settings(arguments: &Arguments, cancel: &Cancel) -> Result<ExportSettings> {
-    let compression = match arguments.compression {
-        CompressionChoice::Fast => Compression::Fast,
-        CompressionChoice::Balanced => Compression::Balanced,
-        CompressionChoice::Max => Compression::Max,
-    };
     Ok(ExportSettings {
-        level: arguments.level.unwrap_or(compression.level()),
+        level: arguments.compression,
         manifest: match arguments.manifest {
             ManifestChoice::Sha1 => Some(ManifestAlgorithm::Sha1),
             ManifestChoice::Sha256 => Some(ManifestAlgorithm::Sha256),

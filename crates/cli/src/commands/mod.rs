@@ -1,5 +1,6 @@
 //! The commands: one file each, and here the table of them and what happens around every one.
 
+mod cat;
 mod check;
 mod compare;
 mod completions;
@@ -7,15 +8,22 @@ mod convert;
 mod create;
 mod digest;
 mod export;
+mod find;
 mod formats;
 mod import;
 mod info;
+mod inspect;
+mod ls;
 mod machine_info;
 mod man;
 mod map;
 mod measure;
+mod nbd;
+mod partitions;
 mod repack;
 mod resize;
+mod stat;
+mod tar;
 mod validate;
 
 use std::process::ExitCode;
@@ -57,6 +65,14 @@ enum Command {
     Digest(digest::Arguments),
     Create(create::Arguments),
     Resize(resize::Arguments),
+    Partitions(partitions::Arguments),
+    Inspect(inspect::Arguments),
+    Ls(ls::Arguments),
+    Cat(cat::Arguments),
+    Stat(stat::Arguments),
+    Find(find::Arguments),
+    Tar(tar::Arguments),
+    Nbd(nbd::Arguments),
     Formats(formats::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -79,8 +95,13 @@ impl Command {
             Self::Digest(arguments) => arguments.json,
             Self::Create(arguments) => arguments.json,
             Self::Resize(arguments) => arguments.json,
+            Self::Partitions(arguments) => arguments.json,
+            Self::Inspect(arguments) => arguments.json,
+            Self::Ls(arguments) => arguments.json,
+            Self::Stat(arguments) => arguments.json,
+            Self::Find(arguments) => arguments.json,
             Self::Formats(arguments) => arguments.json,
-            Self::Completions(_) | Self::Man(_) => false,
+            Self::Cat(_) | Self::Tar(_) | Self::Nbd(_) | Self::Completions(_) | Self::Man(_) => false,
         }
     }
 
@@ -99,6 +120,14 @@ impl Command {
             Self::Digest(arguments) => digest::run(arguments),
             Self::Create(arguments) => create::run(arguments),
             Self::Resize(arguments) => resize::run(arguments),
+            Self::Partitions(arguments) => partitions::run(arguments),
+            Self::Inspect(arguments) => inspect::run(arguments),
+            Self::Ls(arguments) => ls::run(arguments),
+            Self::Cat(arguments) => cat::run(arguments),
+            Self::Stat(arguments) => stat::run(arguments),
+            Self::Find(arguments) => find::run(arguments),
+            Self::Tar(arguments) => tar::run(arguments),
+            Self::Nbd(arguments) => nbd::run(arguments),
             Self::Formats(arguments) => formats::run(arguments),
             Self::Completions(arguments) => completions::run(arguments),
             Self::Man(arguments) => man::run(arguments),

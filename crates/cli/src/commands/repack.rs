@@ -12,6 +12,8 @@ use transload::block::{Error, Result};
 use transload::export::MachineProgress;
 use transload::repack::{Action, RepackReport, RepackSettings, repack};
 
+use transload::image::codec::Level;
+
 use crate::args::{self, ProgressArgs};
 use crate::failure::Verdict;
 use crate::text;
@@ -44,9 +46,9 @@ pub(crate) struct Arguments {
     /// Sign the manifest with an RSA key and its certificate, both in PEM
     #[arg(long, num_args = 2, value_names = ["KEY", "CERT"])]
     sign: Vec<PathBuf>,
-    /// How hard to compress disks that are rewritten, from 1 (fastest) to 12 (smallest)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=12))]
-    level: Option<u32>,
+    /// How hard to compress disks that are rewritten: fast, balanced, max, or a number from 1 (fastest) to 12 (smallest)
+    #[arg(long, value_name = "LEVEL", default_value_t, value_parser = args::level)]
+    level: Level,
     /// Worker threads; as many as there are cores when not given
     #[arg(long, value_name = "N", value_parser = args::threads())]
     threads: Option<NonZeroUsize>,
@@ -103,7 +105,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
             [key, certificate] => Some(Signer::new(&read_text(key)?, &read_text(certificate)?)?),
             _ => None,
         },
-        level: arguments.level.unwrap_or(defaults.level),
+        level: arguments.level,
         force: arguments.force,
         threads: arguments.threads,
         cancel: cancel.clone(),

@@ -12,5 +12,7 @@ mod failures;
 mod faults;
 mod interrupts;
 mod machines;
+mod nbd;
 mod packages;
 mod run;
+mod volumes;

@@ -19,9 +19,9 @@ use zerocopy::FromBytes;
 
 use super::directory;
 use super::hosted::{self, Hosted};
+use super::image::Image;
 use super::layout::{GrainMarker, Marker, SECTOR, marker};
 use super::map::Dialect;
-use super::open::Image;
 use crate::Source;
 
 /// Bytes of a grain's marker.

@@ -2,7 +2,7 @@
 
 use transload_block::{BlockRead, BlockReadExt, BlockStatus, Codec, Result, is_all_zero};
 use transload_convert::Cancel;
-use transload_image::codec::Encoder;
+use transload_image::codec::{Encoder, Level};
 
 /// What a disk is expected to come to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -26,7 +26,7 @@ const SAMPLES: u64 = 96;
 ///
 /// # Errors
 /// What the device answers; `Cancelled`.
-pub fn estimate(device: &dyn BlockRead, level: u32, cancel: &Cancel) -> Result<Estimate> {
+pub fn estimate(device: &dyn BlockRead, level: Level, cancel: &Cancel) -> Result<Estimate> {
     let mut data = 0;
     for extent in device.extents() {
         cancel.check()?;

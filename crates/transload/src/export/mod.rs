@@ -36,6 +36,7 @@ use std::sync::Arc;
 
 use transload_appliance::ova::{ManifestAlgorithm, Signer};
 use transload_convert::{Cancel, Progress, Settings};
+use transload_image::codec::Level;
 
 /// Who is told how far an export or import is: beside the bytes of all disks together, which disk it is.
 pub trait MachineProgress: Progress {
@@ -58,8 +59,8 @@ pub enum Nvram {
 /// How to export.
 #[derive(Debug)]
 pub struct ExportSettings {
-    /// How hard to compress: 1 (fastest) to 12 (smallest).
-    pub level: u32,
+    /// How hard to compress.
+    pub level: Level,
     /// The manifest's function; no manifest when `None`.
     pub manifest: Option<ManifestAlgorithm>,
     /// The hardware version to ask for instead of the machine's own.
@@ -83,7 +84,7 @@ pub struct ExportSettings {
 impl Default for ExportSettings {
     fn default() -> Self {
         Self {
-            level: Compression::Balanced.level(),
+            level: Level::BALANCED,
             manifest: Some(ManifestAlgorithm::Sha256),
             hardware_version: None,
             nvram: Nvram::Auto,
@@ -93,30 +94,6 @@ impl Default for ExportSettings {
             force: false,
             cancel: Cancel::default(),
             progress: None,
-        }
-    }
-}
-
-/// How hard to compress, by a word.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compression {
-    /// As fast as it goes.
-    Fast,
-    /// As small as zlib's usual level makes it, much faster.
-    #[default]
-    Balanced,
-    /// As small as it gets.
-    Max,
-}
-
-impl Compression {
-    /// The level of the codec.
-    #[must_use]
-    pub const fn level(self) -> u32 {
-        match self {
-            Self::Fast => 1,
-            Self::Balanced => transload_convert::Plan::DEFAULT_LEVEL,
-            Self::Max => 12,
         }
     }
 }

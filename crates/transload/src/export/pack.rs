@@ -10,6 +10,7 @@ use transload_appliance::Bus;
 use transload_appliance::ova::hex;
 use transload_block::{Error, ErrorKind, Result};
 use transload_convert::{Compression, Input, Output, Plan, Progress, ProgressDelta, Report, Settings, image_files};
+use transload_image::codec::Level;
 use transload_image::{Format, Opened, OptionValues};
 
 use super::archive::{Contents, Packager, Payload, Written};
@@ -256,7 +257,7 @@ impl Contents for Export<'_> {
 /// What the engine is told for a disk of a package.
 #[derive(Debug)]
 pub(crate) struct EngineSettings {
-    pub(crate) level: u32,
+    pub(crate) level: Level,
     pub(crate) threads: Option<std::num::NonZeroUsize>,
     pub(crate) memory: u64,
     pub(crate) progress: Option<Arc<dyn Progress>>,

@@ -11,6 +11,7 @@ use transload_appliance::{Bus, Machine, Notes};
 use transload_block::{Error, ErrorKind, Result};
 use transload_convert::Cancel;
 use transload_image::Opened;
+use transload_image::codec::Level;
 
 use super::estimate::{Estimate, estimate};
 use super::names::portable_stem;
@@ -63,7 +64,7 @@ pub struct ExportPlan {
     /// The files of the package, in its order.
     pub files: Vec<PlannedFile>,
     /// How hard the disks are compressed.
-    pub level: u32,
+    pub level: Level,
     /// The manifest's function.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manifest: Option<&'static str>,

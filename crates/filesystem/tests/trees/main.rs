@@ -1,0 +1,9 @@
+//! Trees that the kernel or a filesystem's own tools wrote, read here and compared byte for byte with what was put in.
+
+mod compare;
+mod ext;
+mod fat;
+mod mount;
+mod ntfs;
+mod tree;
+mod written;
