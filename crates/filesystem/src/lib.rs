@@ -41,7 +41,7 @@ pub use contract::{
 pub use copy::{Copier, CopySettings, Existing};
 pub use host::Host;
 pub use make::{ExtVersion, FatBits, MakeKind, MakeSettings, make};
-pub use path::{Follow, Resolved};
+pub use path::{Follow, Resolved, find};
 pub use probe::{Kind, open, open_writable, probe};
 pub use walk::{Visit, Walk};
 pub use write::{Attributes, FileSystemWrite, Keeps};
