@@ -67,7 +67,11 @@ impl Volume {
             return Err(Error::new(ErrorKind::NotThisFormat, "FAT: the device is too short"));
         }
         let bytes = device.read_vec(0, 512)?;
-        Self::parse(&bytes)
+        let mut this = Self::parse(&bytes)?;
+        // Clusters that are not on the device are in no chain: a lie about their number costs no time.
+        let held = device.size().saturating_sub(this.data) / u64::from(this.cluster_size);
+        this.clusters = this.clusters.min(u32::try_from(held).unwrap_or(u32::MAX));
+        Ok(this)
     }
 
     pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
