@@ -10,5 +10,6 @@ mod conversions;
 mod documents;
 mod failures;
 mod faults;
+mod files;
 mod interrupts;
 mod run;

@@ -80,7 +80,7 @@ impl Volume {
             return Err(Error::new(ErrorKind::NotThisFormat, "FAT: no boot sector"));
         }
         let sector = u64::from(fields.le16(0x0B)?);
-        let cluster_size = fields.le16(0x0B)? as u32 * u32::from(fields.u8(0x0D)?);
+        let cluster_size = u32::from(fields.le16(0x0B)?) * u32::from(fields.u8(0x0D)?);
         let (reserved, tables) = (u64::from(fields.le16(0x0E)?), u64::from(fields.u8(0x10)?));
         let root_entries = u32::from(fields.le16(0x11)?);
         let sectors = match fields.le16(0x13)? {

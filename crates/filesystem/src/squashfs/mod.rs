@@ -53,8 +53,11 @@ struct Disk {
     codec: Codec,
     block_size: u32,
     /// Unpacked metadata by its place, with the place behind it; forgotten all at once when there is too much.
-    metadata: Mutex<HashMap<u64, (Arc<Vec<u8>>, u64)>>,
+    metadata: Mutex<HashMap<u64, Unpacked>>,
 }
+
+/// An unpacked block of metadata, and the place of the next.
+type Unpacked = (Arc<Vec<u8>>, u64);
 
 /// A place in the unpacked metadata, that moves as it is read.
 struct Cursor<'a> {
@@ -65,7 +68,7 @@ struct Cursor<'a> {
 
 impl Disk {
     /// The block of metadata at a place, and the place of the next.
-    fn metadata(&self, place: u64) -> Result<(Arc<Vec<u8>>, u64)> {
+    fn metadata(&self, place: u64) -> Result<Unpacked> {
         const STORED: u16 = 0x8000;
         let lock = || self.metadata.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = lock().get(&place) {
