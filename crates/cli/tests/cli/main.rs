@@ -11,6 +11,7 @@ mod conversions;
 mod documents;
 mod failures;
 mod faults;
+mod files;
 mod interrupts;
 mod machines;
 mod nbd;
