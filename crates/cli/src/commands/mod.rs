@@ -18,6 +18,7 @@ mod info;
 mod inspect;
 mod ln;
 mod ls;
+mod machine_info;
 mod man;
 mod map;
 mod measure;

@@ -179,7 +179,7 @@ impl Session {
     }
 
     fn scan(&mut self, path: &Path, args: &FileArgs) -> Result<Volumes> {
-        let plain = ReadArgs { format: None, options: Vec::new(), references: args.read.references.clone() };
+        let plain = ReadArgs { format: None, options: Vec::new(), ..args.read.clone() };
         let open = |path: &PathBuf| input::open(path, &plain).map(|opened| opened.device);
         let others = args.volumes.with_disk.iter().map(open).collect::<Result<Vec<_>>>()?;
         let image = self.image(path, args)?;
