@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -40,6 +40,18 @@ pub(crate) fn is_block_device(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_block_device())
 }
 
+/// Refuses a target that is the file that is read, by whatever name.
+pub(crate) fn refuse_source(target: &Path, source: &Path) -> Result<()> {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    match (identity(target), identity(source)) {
+        (Some(one), Some(other)) if one == other => {
+            let text = format!("{}: is the source itself", target.display());
+            Err(Error::new(ErrorKind::InvalidInput, text).with_remedy("write to another file"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Says on standard error that the block device at `path` is written in place.
 pub(crate) fn announce_device(path: &Path) {
     eprintln!("transload: {}: block device, written in place", path.display());
@@ -68,15 +80,15 @@ struct StandardOutput(File);
 
 impl Write for StandardOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).map_err(named)
+        self.0.write(bytes).map_err(|error| named(&error))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush().map_err(named)
+        self.0.flush().map_err(|error| named(&error))
     }
 }
 
-fn named(error: io::Error) -> io::Error {
+fn named(error: &io::Error) -> io::Error {
     // Who asks again after an interrupted call goes by the kind alone.
     io::Error::new(error.kind(), format!("{STANDARD_OUTPUT}: {error}"))
 }

@@ -139,7 +139,9 @@ impl Plan {
             return Err(Error::new(ErrorKind::InvalidInput, text)
                 .with_remedy("name the input as a file, or store it in a temporary file first with --spool"));
         }
-        let compressed = settings.compression.is_some() || variant.is_some_and(|variant| !variant.write);
+        // What is written from front to back alone is compressed, whichever way.
+        let compressed =
+            settings.compression.is_some() || format.create.is_none() || variant.is_some_and(|variant| !variant.write);
         let verification = verification(settings, streamed, destination)?;
         let hashing = !settings.digests.is_empty() || verification == Some(Verification::Digest);
         let threads = settings.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);

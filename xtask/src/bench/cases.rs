@@ -26,6 +26,8 @@ pub(crate) struct Case {
     pub limit: Option<f64>,
     /// Measured on the disk, too.
     pub on_disk: bool,
+    /// The target is a whole package, which qemu-img, sha256sum and tar make together.
+    pub package: bool,
 }
 
 /// A way in which Transload does a conversion.
@@ -66,6 +68,7 @@ const PLAIN: Case = Case {
     others: &[],
     limit: None,
     on_disk: false,
+    package: false,
 };
 const TO_QCOW2: Case = Case { target_format: "qcow2", target_extension: "qcow2", ..PLAIN };
 const TO_VMDK: Case = Case { target_format: "vmdk", target_extension: "vmdk", ..PLAIN };
@@ -76,6 +79,24 @@ macro_rules! goal {
         &[Way { flags: &[], goal: Some($times), size: None }]
     };
 }
+
+/// The real disk from one format to another, which is also the ending of its file.
+const fn pair(
+    name: &'static str,
+    source_format: &'static str,
+    target_format: &'static str,
+    ways: &'static [Way],
+) -> Case {
+    Case { name, source_format, target_format, target_extension: target_format, ways, ..PLAIN }
+}
+
+/// What QEMU has to be told so that a VHD has the size of its source.
+const WHOLE_SIZE: &[&str] = &["-o", "force_size=on"];
+
+/// What is as fast as QEMU where QEMU copies in the kernel.
+const LEVEL: &[Way] = goal!(1.0);
+/// What is to be reached where QEMU copies through its own buffers.
+const AHEAD: &[Way] = goal!(1.5);
 
 /// In the order of the report.
 pub(crate) static CASES: &[Case] = &[
@@ -90,6 +111,21 @@ pub(crate) static CASES: &[Case] = &[
     Case { name: "random raw→qcow2", disk: "random", ..TO_QCOW2 },
     Case { name: "alternating raw→qcow2", disk: "alternating", ..TO_QCOW2 },
     Case { name: "64 TiB hole raw→qcow2", disk: "hole", limit: Some(1.0), ..TO_QCOW2 },
+    Case { options: WHOLE_SIZE, on_disk: true, ..pair("real raw→vhd", "raw", "vpc", LEVEL) },
+    Case { options: &["-o", "subformat=fixed,force_size=on"], ..pair("real raw→vhd fixed", "raw", "vpc", LEVEL) },
+    Case { on_disk: true, ..pair("real raw→vhdx", "raw", "vhdx", LEVEL) },
+    Case { on_disk: true, ..pair("real raw→vdi", "raw", "vdi", LEVEL) },
+    Case { source_options: WHOLE_SIZE, ..pair("real vhd→raw", "vpc", "raw", LEVEL) },
+    pair("real vhdx→raw", "vhdx", "raw", LEVEL),
+    pair("real vdi→raw", "vdi", "raw", LEVEL),
+    pair("real qcow2→vhdx", "qcow2", "vhdx", LEVEL),
+    pair("real vhdx→qcow2", "vhdx", "qcow2", LEVEL),
+    Case { options: WHOLE_SIZE, ..pair("real vmdk→vhd", "vmdk", "vpc", AHEAD) },
+    pair("real vmdk→vhdx", "vmdk", "vhdx", AHEAD),
+    pair("real vmdk→vdi", "vmdk", "vdi", AHEAD),
+    Case { source_options: WHOLE_SIZE, ..pair("real vhd→vmdk", "vpc", "vmdk", AHEAD) },
+    pair("real vhdx→vmdk", "vhdx", "vmdk", AHEAD),
+    pair("real vdi→vmdk", "vdi", "vmdk", AHEAD),
     Case {
         name: "real raw→streamOptimized",
         options: STREAM_OPTIMIZED,
@@ -120,6 +156,14 @@ pub(crate) static CASES: &[Case] = &[
         ways: &[Way { flags: &[], goal: Some(2.0), size: Some(1.0) }],
         qemu: COMPRESSING_QEMU,
         ..TO_QCOW2
+    },
+    Case {
+        name: "real raw→ova",
+        target_format: "ova",
+        target_extension: "ova",
+        ways: &[Way { flags: &["export"], goal: Some(6.0), size: Some(1.03) }],
+        package: true,
+        ..PLAIN
     },
     Case {
         name: "real streamOptimized→raw",
@@ -187,6 +231,9 @@ impl Case {
     /// Transload in each of its ways and with one thread, qemu-img with each set of flags, other programs where they are
     /// installed, and a plain copy for scale.
     pub(crate) fn contenders(&self, transload: &Path) -> Vec<Contender> {
+        if self.package {
+            return package_contenders(transload);
+        }
         let formats = ["-f", self.source_format, "-O", self.target_format];
         let ours = |flags: &[&str]| Contender {
             name: named("transload", flags),
@@ -225,6 +272,33 @@ impl Case {
 /// A program with its flags, as the tables name it.
 pub(crate) fn named(program: &str, flags: &[&str]) -> String {
     std::iter::once(program).chain(flags.iter().copied()).collect::<Vec<_>>().join(" ")
+}
+
+/// What others do for a package takes three programs and a second copy of the disk. The bare compression is shown beside
+/// it: a package should cost hardly more.
+fn package_contenders(transload: &Path) -> Vec<Contender> {
+    let shell = |name: &str, script: &str, is_peer: bool| Contender {
+        name: name.to_owned(),
+        program: "sh".into(),
+        arguments: strings(&[&["-c", script]]).into_iter().chain([transload.into()]).collect(),
+        is_peer,
+        target_first: false,
+    };
+    let peer = |flags: &str| {
+        format!(
+            "set -e; d=$(mktemp -d \"$2.XXXXXX\"); \
+             qemu-img convert {flags} -O vmdk -o subformat=streamOptimized \"$1\" \"$d/vm-disk1.vmdk\"; \
+             cd \"$d\"; echo '<Envelope/>' > vm.ovf; sha256sum --tag vm.ovf vm-disk1.vmdk > vm.mf; \
+             tar --format=gnu -cf \"$2\" vm.ovf vm.mf vm-disk1.vmdk; cd /; rm -r \"$d\""
+        )
+    };
+    let export = "exec \"$0\" export -q --force --name vm --disk \"$1\" -o \"$2\"";
+    let bare = "exec \"$0\" convert -q --force -O vmdk -o subformat=streamOptimized \"$1\" \"$2\"";
+    vec![
+        shell("transload export", export, false),
+        shell("qemu-img, sha256sum, tar", &peer(""), true),
+        shell("transload convert (disk alone)", bare, false),
+    ]
 }
 
 fn strings(groups: &[&[&str]]) -> Vec<OsString> {

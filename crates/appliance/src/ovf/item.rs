@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use roxmltree::Node;
 use transload_block::{Error, ErrorKind, Result};
 
+use super::package::DescribedItem;
 use super::read::{Sections, truth};
 use crate::machine::MAX_DEVICES;
 use crate::xml::{NodeExt, line};
 
 /// CIM's numbers for what a resource is.
-pub(super) mod resource {
+pub(crate) mod resource {
     pub(crate) const OTHER: u32 = 1;
     pub(crate) const PROCESSOR: u32 = 3;
     pub(crate) const MEMORY: u32 = 4;
@@ -106,6 +107,25 @@ impl<'a> Item<'a> {
     pub(super) fn corrupt(&self, text: &str) -> Error {
         Error::new(ErrorKind::Corrupt, format!("OVF: line {}: {}: {text}", self.line, self.name))
     }
+}
+
+/// The items as they are spelled.
+pub(super) fn described(items: &[Item<'_>]) -> Vec<DescribedItem> {
+    let kinds: HashMap<&str, u32> = items.iter().map(|item| (item.id, item.kind)).collect();
+    let text = |text: Option<&str>| text.map(str::to_owned);
+    let described = items.iter().map(|item| DescribedItem {
+        name: item.name.to_owned(),
+        resource_type: item.kind,
+        subtype: item.subtypes.join(" "),
+        required: item.required,
+        parent: text(item.parent),
+        unit: item.unit,
+        parent_type: item.parent.and_then(|id| kinds.get(id)).copied(),
+        host_resource: text(item.host_resource),
+        units: text(item.units),
+        connection: text(item.connection),
+    });
+    described.collect()
 }
 
 /// The items of a `VirtualHardwareSection` in the default configuration.

@@ -269,12 +269,7 @@ fn package(arguments: &Arguments) -> Result<ExportTarget> {
     }
     match path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).as_deref() {
         Some("ova") => Ok(ExportTarget::Ova(path.clone())),
-        Some("ovf") => {
-            if let Some(folder) = path.parent().filter(|folder| *folder != Path::new("") && !arguments.dry_run) {
-                fs::create_dir_all(folder).map_err(|error| Error::io(folder.display().to_string(), error))?;
-            }
-            Ok(ExportTarget::Folder(path.clone()))
-        }
+        Some("ovf") => Ok(ExportTarget::Folder(path.clone())),
         _ => Err(Error::new(ErrorKind::InvalidInput, format!("{}: ends neither in .ova nor in .ovf", path.display()))
             .with_remedy("name a file that ends in .ova, or in .ovf for a folder, or - for standard output")),
     }

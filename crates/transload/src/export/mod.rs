@@ -24,7 +24,7 @@ mod source;
 pub(crate) use archive::{Contents, Packager, Payload};
 pub use estimate::{Estimate, estimate};
 pub(crate) use member::into_io;
-pub use names::file_stem;
+pub use names::{file_stem, portable_stem};
 pub(crate) use pack::{EngineSettings, Part, compress};
 pub use pack::{ExportReport, ExportTarget, ExportedFile};
 pub use plan::{ExportPlan, ExportedKind, PlannedFile};

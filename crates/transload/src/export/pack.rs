@@ -161,9 +161,9 @@ impl Export<'_> {
             cancel: &self.settings.cancel,
         };
         match target {
-            ExportTarget::Ova(path) => packager.into_file(&path),
-            ExportTarget::Folder(path) => packager.into_folder(&path),
-            ExportTarget::Pipe(pipe) => packager.into_pipe(pipe),
+            ExportTarget::Ova(path) => packager.to_file(&path),
+            ExportTarget::Folder(path) => packager.to_folder(&path),
+            ExportTarget::Pipe(pipe) => packager.to_pipe(pipe),
         }
     }
 

@@ -101,7 +101,7 @@ pub(super) fn from_file(path: &Path, place: &AtomicFolder, settings: &ImportSett
                     parts.push(slice(index.member(piece).ok_or_else(missing)?)?);
                 }
                 let whole = if parts.len() == 1 { parts.swap_remove(0) } else { Arc::new(Concat::new(parts)?) as _ };
-                job.take_device(file, member, whole, slice(member)?).map_err(context)?;
+                job.take_device(file, member, &whole, slice(member)?).map_err(context)?;
             }
             // A piece of a file that was taken with its first, or nothing that is needed: only its digest is.
             _ => {
@@ -311,7 +311,7 @@ impl<'a> Job<'a> {
         &mut self,
         file: usize,
         member: &Member,
-        whole: Arc<dyn BlockRead>,
+        whole: &Arc<dyn BlockRead>,
         own: Arc<dyn BlockRead>,
     ) -> Result<()> {
         let name = member.plain_name().to_owned();
@@ -322,7 +322,7 @@ impl<'a> Job<'a> {
             self.digests.push((name, hashers.finish()));
             return Ok(());
         };
-        let source = Source::new(Arc::clone(&whole)).with_path(&name);
+        let source = Source::new(Arc::clone(whole)).with_path(&name);
         let format = detect(source.bytes())?.unambiguous().map_err(|error| error.context(&name))?;
         self.refuse_guess(disk, format, &name)?;
         let hash = |own: Arc<dyn BlockRead>, hashers: Hashers| {
