@@ -11,7 +11,7 @@ mod documents;
 mod failures;
 mod faults;
 mod interrupts;
-mod packages;
 mod nbd;
+mod packages;
 mod run;
 mod volumes;

@@ -38,7 +38,10 @@ fn a_machine_goes_into_an_ova_and_comes_out_for_another_hypervisor() {
     let said = succeed(path, &["validate", "vm.ova", "--for", "esxi-7.0", "--for", "virt-v2v"]);
     assert!(said.starts_with("vm.ova: sound\n") && said.contains("virt-v2v 2: takes it"), "{said}");
     let said = succeed(path, &["info", "vm.ova"]);
-    assert!(said.contains("machine: Müll & Söhne") && said.contains("scsi0:0 (lsilogic) Muell-Soehne-disk1.vmdk"), "{said}");
+    assert!(
+        said.contains("machine: Müll & Söhne") && said.contains("scsi0:0 (lsilogic) Muell-Soehne-disk1.vmdk"),
+        "{said}"
+    );
     succeed(path, &["import", "vm.ova", "-o", "raw", "--to", "raw"]);
     assert!(holds_disk(&path.join("raw/Müll & Söhne-disk1.raw")));
 

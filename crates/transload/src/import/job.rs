@@ -20,7 +20,7 @@ use transload_image::{
     detect_window,
 };
 
-use super::read::{DeviceReader, Hashed, Hashers, WalkReader, from_io};
+use super::read::{DeviceReader, Hashed, Hashers, WalkReader, from_io, gunzip};
 use super::target::ImportTarget;
 use super::{ImportReport, ImportSettings, ImportedFile, ImportedKind};
 use crate::export::{Part, choose_system, file_stem};
@@ -43,6 +43,8 @@ struct Wanted {
     /// The members that it is stored as.
     pieces: Vec<String>,
     uses: Vec<Use>,
+    /// It is compressed as a whole.
+    gzip: bool,
     done: bool,
 }
 
@@ -247,14 +249,17 @@ impl<'a> Job<'a> {
             transload_appliance::ova::refuse_unsafe_name(name)
                 .map_err(|why| Error::new(ErrorKind::Denied, format!("the descriptor's file '{href}' {why}")))?;
             let file = files.iter().find(|file| file.href == href);
-            if let Some(ovf::Compression::Gzip | ovf::Compression::Other(_)) = file.map(|file| &file.compression) {
+            let compression = file.map_or(&ovf::Compression::None, |file| &file.compression);
+            let gzip = *compression == ovf::Compression::Gzip;
+            let is_disk = matches!(purpose, Use::Disk(_));
+            if *compression != ovf::Compression::None && !(gzip && is_disk) {
                 let text = format!("'{href}' is compressed as a whole");
                 return Err(Error::new(ErrorKind::Unsupported, text)
                     .with_remedy("unpack the package, decompress the file, and convert it by itself"));
             }
             let pieces = file.map_or_else(|| vec![href.clone()], ovf::File::pieces);
             let pieces = pieces.iter().map(|piece| piece.trim_start_matches("./").to_owned()).collect();
-            self.wanted.push(Wanted { href, pieces, uses: vec![purpose], done: false });
+            self.wanted.push(Wanted { href, pieces, uses: vec![purpose], gzip, done: false });
         }
         Ok(())
     }
@@ -322,13 +327,20 @@ impl<'a> Job<'a> {
             self.digests.push((name, hashers.finish()));
             return Ok(());
         };
-        let source = Source::new(Arc::clone(whole)).with_path(&name);
-        let format = detect(source.bytes())?.unambiguous().map_err(|error| error.context(&name))?;
-        self.refuse_guess(disk, format, &name)?;
         let hash = |own: Arc<dyn BlockRead>, hashers: Hashers| {
             let mut hashed = Hashed::new(BufReader::with_capacity(1 << 20, DeviceReader::new(own)), hashers);
             io::copy(&mut hashed, &mut io::sink()).map_err(from_io)
         };
+        if self.wanted[file].gzip {
+            let input = Box::new(DeviceReader::new(Arc::clone(whole)));
+            self.take_stream(file, member, input)?;
+            hash(own, hashers.clone())?;
+            self.digests.push((name, hashers.finish()));
+            return Ok(());
+        }
+        let source = Source::new(Arc::clone(whole)).with_path(&name);
+        let format = detect(source.bytes())?.unambiguous().map_err(|error| error.context(&name))?;
+        self.refuse_guess(disk, format, &name)?;
         // A disk inside an archive names no file: the archive has no folder.
         let open = OpenSettings { format: Some(format), gate: ReferenceGate::Deny, ..OpenSettings::default() };
         let opened = transload_image::open(source, &open)?;
@@ -351,9 +363,14 @@ impl<'a> Job<'a> {
     fn take_stream(&mut self, file: usize, member: &Member, mut input: Box<dyn Read + Send>) -> Result<()> {
         let name = member.plain_name().to_owned();
         let Some(disk) = self.first_disk(file) else { return self.copy_through(file, &mut input) };
+        let mut size = Some(member.size);
+        if self.wanted[file].gzip {
+            input = Box::new(gunzip(input, self.machine.disks[disk].capacity));
+            size = None;
+        }
         let mut head = Vec::new();
         input.by_ref().take(ProbeWindow::HEAD as u64).read_to_end(&mut head).map_err(from_io)?;
-        let detection = detect_window(&ProbeWindow { head: &head, tail: &[], size: Some(member.size) });
+        let detection = detect_window(&ProbeWindow { head: &head, tail: &[], size });
         let format = detection.unambiguous().map_err(|error| error.context(&name))?;
         self.refuse_guess(disk, format, &name)?;
         let remedy = "store the archive in a file and import that";

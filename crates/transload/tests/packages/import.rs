@@ -214,6 +214,33 @@ fn a_disk_in_pieces_and_one_that_is_no_stream_are_read_from_a_file() {
 }
 
 #[test]
+fn a_disk_that_is_compressed_as_a_whole_is_read_both_ways() {
+    let machine = Machine::new();
+    let path = machine.path("gzip.ova");
+    let packed = machine.path("disk.vmdk");
+    fs::write(&packed, &members(&machine.ova())[2].1).unwrap();
+    witness::must("gzip", ["-k".as_ref(), packed.as_os_str()]);
+    let packed = fs::read(machine.path("disk.vmdk.gz")).unwrap();
+    let with = |bytes: &[u8]| {
+        changed(&machine.ova(), &path, |all| {
+            let text = String::from_utf8(all[0].1.clone()).unwrap();
+            let href = format!("ovf:href=\"{STEM}-disk1.vmdk\"");
+            all[0].1 = text.replace(&href, &format!("{href} ovf:compression=\"gzip\"")).into_bytes();
+            all[2].1 = bytes.to_vec();
+        });
+    };
+    with(&packed);
+    for streamed in [false, true] {
+        let folder = machine.path(&format!("gzip{streamed}"));
+        let report = unpack(&path, &folder, streamed, &ImportSettings::new(ImportTarget::Raw)).unwrap();
+        assert_eq!(report.manifest_matches, Some(true));
+        assert!(fs::read(folder.join(format!("{NAME}-disk1.raw"))).unwrap() == rounded(&machine.raw(0)));
+    }
+    with(&packed[..packed.len() / 2]);
+    refused(&machine, &path, ErrorKind::Corrupt);
+}
+
+#[test]
 fn a_folder_with_something_in_it_is_left_alone() {
     let machine = Machine::new();
     let folder = machine.path("full");
