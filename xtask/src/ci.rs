@@ -10,7 +10,12 @@ use crate::{dependencies, docs, tools};
 /// Installs the witnesses and runs every test, documentation examples too.
 pub(crate) fn test(arguments: &[String]) -> Result<()> {
     tools::install()?;
-    run(cargo(&["test", "--workspace"]).args(arguments))
+    run(cargo(&["test", "--workspace"]).args(tested_features()).args(arguments))
+}
+
+/// Tests run with what the product is built with where it can be.
+fn tested_features() -> Vec<&'static str> {
+    if tools::igzip_feature().is_some() { vec!["--features", "transload-cli/igzip"] } else { Vec::new() }
 }
 
 /// What a soak is asked to do.

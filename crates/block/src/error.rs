@@ -126,8 +126,13 @@ impl Error {
         self.0.remedy.as_deref()
     }
 
-    /// Makes an error from what the operating system answered while doing `context`.
+    /// Makes an error from what the operating system answered while doing `context`. An error of this type that travelled
+    /// inside `source` keeps its kind and gets the context.
     pub fn io(context: impl Into<String>, source: io::Error) -> Self {
+        let source = match source.downcast::<Self>() {
+            Ok(own) => return own.context(context.into()),
+            Err(source) => source,
+        };
         let kind = match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
             io::ErrorKind::FileTooLarge => ErrorKind::TooLarge,

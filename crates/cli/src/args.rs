@@ -43,7 +43,17 @@ pub(crate) struct ReadArgs {
     #[arg(short = 'o', long = "options", value_name = "K=V,…")]
     pub(crate) options: Vec<String>,
     #[command(flatten)]
+    pub(crate) spool: SpoolArgs,
+    #[command(flatten)]
     pub(crate) references: ReferenceArgs,
+}
+
+/// Whether a compressed image may be unpacked into a file first.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(crate) struct SpoolArgs {
+    /// Unpack a compressed image into a temporary file first, for what is read at random places
+    #[arg(long)]
+    pub(crate) spool: bool,
 }
 
 /// Whom to tell what, on which stream.

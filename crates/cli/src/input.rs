@@ -1,7 +1,9 @@
 //! Opening what a command reads: an image by its name, or standard input.
 
+use std::env;
 use std::fs::File;
 use std::io::{self, Cursor, IsTerminal, Read, Seek};
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -9,11 +11,11 @@ use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use transload::block::{Error, ErrorKind, Result};
+use transload::block::{BlockLimits, BlockRead, Capabilities, Error, ErrorKind, Extent, Result};
 use transload::convert::{Cancel, Input, spool_to_temp};
 use transload::image::{
     Access, Format, OpenSettings, Opened, OptionValues, ProbeWindow, ReferenceGate, Source, StreamRequest, detect,
-    detect_window,
+    detect_window, wrapped,
 };
 use transload::nbd::{ConnectSettings, NbdAddress, NbdDisk};
 
@@ -52,10 +54,24 @@ impl Prepared {
     }
 }
 
-/// Finds out what the image at `path` is and how the arguments want it opened. Opens no file but that one.
+/// Finds out what the image at `path` is and how the arguments want it opened. Opens no file but that one. What is inside a
+/// compressed image is unpacked first if the arguments say so.
 pub(crate) fn prepare(path: &Path, args: &ReadArgs, access: Access) -> Result<Prepared> {
-    let source = source(path, access)?;
-    prepare_source(source, args, gate(&args.references, path), access)
+    let folder = args.spool.spool.then(env::temp_dir);
+    prepare_beside(path, args, access, folder.as_deref(), &Cancel::default())
+}
+
+/// As [`prepare`]; `spool` is the folder to unpack into, and `cancel` stops that.
+pub(crate) fn prepare_beside(
+    path: &Path,
+    args: &ReadArgs,
+    access: Access,
+    spool: Option<&Path>,
+    cancel: &Cancel,
+) -> Result<Prepared> {
+    let source = file_or_export(path, access)?;
+    let gate = gate(&args.references, source.path().unwrap_or(path));
+    prepare_source(source, args, gate, access, spool, cancel)
 }
 
 /// The text of `path` where it is meant as the address of an NBD server's export.
@@ -64,7 +80,7 @@ pub(crate) fn nbd_address(path: &Path) -> Option<&str> {
 }
 
 /// The bytes at `path`: a file, or the export of an NBD server whose address it is.
-fn source(path: &Path, access: Access) -> Result<Source> {
+fn file_or_export(path: &Path, access: Access) -> Result<Source> {
     let Some(address) = nbd_address(path) else { return Source::from_path(path, access) };
     let settings = ConnectSettings { read_only: access == Access::ReadOnly, ..ConnectSettings::default() };
     let disk = Arc::new(NbdDisk::connect(&address.parse()?, &settings)?);
@@ -72,15 +88,91 @@ fn source(path: &Path, access: Access) -> Result<Source> {
     Ok(source.with_path(path))
 }
 
-/// As [`prepare`], for bytes that are already open.
-pub(crate) fn prepare_source(source: Source, args: &ReadArgs, gate: ReferenceGate, access: Access) -> Result<Prepared> {
-    let format = match args.format {
-        Some(format) => format,
-        None => detect(source.bytes())?.unambiguous().map_err(|error| error.context(source.display_name()))?,
-    };
+/// As [`prepare_beside`], for bytes that are already open.
+fn prepare_source(
+    source: Source,
+    args: &ReadArgs,
+    gate: ReferenceGate,
+    access: Access,
+    spool: Option<&Path>,
+    cancel: &Cancel,
+) -> Result<Prepared> {
+    let detected =
+        |source: &Source| detect(source.bytes())?.unambiguous().map_err(|error| error.context(source.display_name()));
+    let format = args.format.map_or_else(|| detected(&source), Ok)?;
+    if let Some(folder) = spool.filter(|_| access == Access::ReadOnly)
+        && let Some(mut contents) = wrapped::contents(&source, format, &outer_options(format, args))?
+    {
+        let stored =
+            spool_to_temp(&mut contents, folder, cancel).map_err(|error| error.context(source.display_name()))?;
+        let unpacked = Source::new(Arc::new(stored));
+        let unpacked = source.path().into_iter().fold(unpacked, Source::with_path);
+        let outer = outer_options(format, args);
+        let declared = outer.text("inner_format").and_then(Format::by_name);
+        let options = if outer.is_empty() { args.options.clone() } else { Vec::new() };
+        let inner = ReadArgs { format: declared, options, ..args.clone() };
+        return prepare_source(unpacked, &inner, gate, access, None, cancel);
+    }
     let options = OptionValues::parse(format.open_options, args.options.iter().map(String::as_str))?;
     let settings = OpenSettings { format: Some(format), gate, options, access, ..OpenSettings::default() };
     Ok(Prepared { source, format, settings })
+}
+
+/// What of the options is for the compressed file around an image. What it does not know is for the image.
+fn outer_options(format: &Format, args: &ReadArgs) -> OptionValues {
+    OptionValues::parse(format.open_options, args.options.iter().map(String::as_str)).unwrap_or_default()
+}
+
+/// The image at `path` as the source of a conversion: what is inside a compressed file is read once, unless it is
+/// unpacked into a file in `spool` first. `sized` says that the target has to know beforehand how large the disk is.
+pub(crate) fn source(
+    path: &Path,
+    args: &ReadArgs,
+    spool: Option<&Path>,
+    sized: bool,
+    cache_bytes: usize,
+    cancel: &Cancel,
+) -> Result<Input> {
+    let mut prepared = prepare_beside(path, args, Access::ReadOnly, spool, cancel)?;
+    let watched =
+        Source::new(Arc::new(Interruptible { bytes: Arc::clone(prepared.source.bytes()), cancel: cancel.clone() }));
+    let (format, options) = (prepared.format, &prepared.settings.options);
+    let stream = wrapped::stream_of(&watched, format, options, sized);
+    if let Some(stream) = stream.map_err(|error| error.context(path.display()))? {
+        return Ok(Input::Stream { format, stream });
+    }
+    prepared.settings.cache_bytes = cache_bytes;
+    Ok(Input::Image(prepared.open()?))
+}
+
+/// Bytes that cannot be read any more once somebody has asked to stop.
+#[derive(Debug)]
+struct Interruptible {
+    bytes: Arc<dyn BlockRead>,
+    cancel: Cancel,
+}
+
+impl BlockRead for Interruptible {
+    fn size(&self) -> u64 {
+        self.bytes.size()
+    }
+
+    fn limits(&self) -> BlockLimits {
+        self.bytes.limits()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.cancel.check()?;
+        self.bytes.read_at(buf, offset)
+    }
+
+    fn block_status(&self, range: Range<u64>) -> Result<Extent> {
+        self.bytes.block_status(range)
+    }
+
+    fn capabilities(&self) -> Capabilities<'_> {
+        Capabilities::none()
+    }
 }
 
 /// Opens the image at `path` for reading, with everything it hangs from.
@@ -107,13 +199,14 @@ pub(crate) fn standard_input(
     let kind = file.metadata().map_err(in_stdin)?.file_type();
     // Only from its first byte on is a file that was redirected here the same as the file opened by name.
     if (kind.is_file() || kind.is_block_device()) && file.stream_position().map_err(in_stdin)? == 0 {
-        return image(Source::from_file(file, NAME, Access::ReadOnly)?, args, cache_bytes);
+        let source = Source::from_file(file, NAME, Access::ReadOnly)?;
+        return image(source, args, spool, cache_bytes, cancel);
     }
     let mut pipe = Pipe { descriptor: OwnedFd::from(file), cancel: cancel.clone() };
     match spool {
         Some(folder) => {
             let stored = spool_to_temp(&mut pipe, folder, cancel)?;
-            image(Source::new(Arc::new(stored)).with_path(NAME), args, cache_bytes)
+            image(Source::new(Arc::new(stored)).with_path(NAME), args, Some(folder), cache_bytes, cancel)
         }
         None => stream(pipe, args),
     }
@@ -133,12 +226,12 @@ pub(crate) fn standard_bytes(cancel: &Cancel) -> Result<Box<dyn Read + Send>> {
 /// What messages call standard input. It has no folder: an image in it may name no file.
 const NAME: &str = "standard input";
 
-fn image(source: Source, args: &ReadArgs, cache_bytes: usize) -> Result<Input> {
+fn image(source: Source, args: &ReadArgs, spool: Option<&Path>, cache_bytes: usize, cancel: &Cancel) -> Result<Input> {
     let gate = match args.references.allow_dir.as_slice() {
         [] => ReferenceGate::Deny,
         folders => ReferenceGate::Allow(folders.to_vec()),
     };
-    let mut prepared = prepare_source(source, args, gate, Access::ReadOnly)?;
+    let mut prepared = prepare_source(source, args, gate, Access::ReadOnly, spool, cancel)?;
     prepared.settings.cache_bytes = cache_bytes;
     Ok(Input::Image(prepared.open()?))
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,6 +38,18 @@ pub(crate) fn nbd_export(address: &str) -> Result<Output> {
 /// Whether `path` is a block device, which is written in place.
 pub(crate) fn is_block_device(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_block_device())
+}
+
+/// Refuses a target that is the file that is read, by whatever name.
+pub(crate) fn refuse_source(target: &Path, source: &Path) -> Result<()> {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    match (identity(target), identity(source)) {
+        (Some(one), Some(other)) if one == other => {
+            let text = format!("{}: is the source itself", target.display());
+            Err(Error::new(ErrorKind::InvalidInput, text).with_remedy("write to another file"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Says on standard error that the block device at `path` is written in place.

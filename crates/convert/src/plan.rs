@@ -9,7 +9,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use serde::Serialize;
-use transload_block::{Error, ErrorKind, Result};
+use transload_block::{EncodedRead, Error, ErrorKind, Result};
 use transload_image::codec::Level;
 use transload_image::{Format, OptionValues, Variant};
 
@@ -139,7 +139,9 @@ impl Plan {
             return Err(Error::new(ErrorKind::InvalidInput, text)
                 .with_remedy("name the input as a file, or store it in a temporary file first with --spool"));
         }
-        let compressed = settings.compression.is_some() || variant.is_some_and(|variant| !variant.write);
+        // What is written from front to back alone is compressed, whichever way.
+        let compressed =
+            settings.compression.is_some() || format.create.is_none() || variant.is_some_and(|variant| !variant.write);
         let verification = verification(settings, streamed, destination)?;
         let hashing = !settings.digests.is_empty() || verification == Some(Verification::Digest);
         let threads = settings.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);
@@ -175,7 +177,7 @@ impl Plan {
         let sparse = self.values.text("preallocation").is_none_or(|mode| mode == "off");
         let reflink = raw && !self.streamed && !hashing && sparse && self.destination == Destination::File;
         let unit = match input {
-            Input::Image(opened) => opened.device.capabilities().encoded.map(|encoded| encoded.encoded_unit_size()),
+            Input::Image(opened) => opened.device.capabilities().encoded.map(EncodedRead::encoded_unit_size),
             Input::Stream { stream, .. } => (self.source != "raw").then(|| stream.unit_size()),
         };
         let encoded = unit == Some(self.values.size("cluster_size").unwrap_or(DEFAULT_UNIT));

@@ -8,7 +8,8 @@ use std::time::Instant;
 use rustix::fs::ioctl_ficlone;
 use transload_block::{BlockRead, BlockSink, BlockWrite, Error, ErrorKind, FileBlock, Result, Slice, ZeroMode, Zeros};
 use transload_image::{
-    CreateRequest, Format, IdSource, OpenSettings, Opened, SinkOutput, SinkRequest, Source, TargetFiles,
+    CreateRequest, Format, IdSource, OpenSettings, Opened, OptionValues, SinkOutput, SinkRequest, Source, TargetFiles,
+    parse_size,
 };
 
 use crate::compare::{ScanSettings, first_difference};
@@ -107,8 +108,22 @@ impl Plan {
                 run.into_place(origin, Place::Device(device, name.into()), &mut report)?;
             }
         }
+        report.warnings.extend(self.rounding(settings.format, report.virtual_size));
         report.elapsed_milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(report)
+    }
+}
+
+impl Plan {
+    /// A note that the target's disk is longer than the source's, where its format rounds up.
+    fn rounding(&self, format: &Format, size: u64) -> Option<String> {
+        let spec = format.create_options.iter().find(|spec| spec.name == "round_up")?;
+        let unit = self.values.size(spec.name).or_else(|| parse_size(spec.default)).filter(|unit| *unit > 1)?;
+        let rounded = size.max(1).checked_next_multiple_of(unit)?;
+        (rounded != size).then(|| {
+            let title = format.title;
+            format!("{title}: the disk of {size} bytes was made {rounded} bytes long with zeroes, a multiple of {unit}")
+        })
     }
 }
 
@@ -293,11 +308,20 @@ impl Run<'_> {
         let settings = self.settings;
         let format = settings.format;
         let Some(size) = plan.virtual_size else { return self.ordered_growing(origin, output, report) };
-        // A pipe cannot be gone back in: what stands in front has to be known.
-        let extents = match (&output, &origin) {
-            (SinkOutput::Pipe(_), Origin::Device(device)) => Some(survey(device.as_ref(), &settings.cancel)?),
-            _ => None,
-        };
+        // A pipe cannot be gone back in, nor can a file that is only written from front to back: what stands in front has to
+        // be known.
+        let once = matches!(output, SinkOutput::Pipe(_)) || format.create.is_none();
+        let mut extents = None;
+        if let Origin::Device(device) = &origin
+            && once
+        {
+            let job = self.job();
+            job.guard(|| {
+                extents = Some(survey(device.as_ref(), &settings.cancel)?);
+                Ok(())
+            });
+            job.outcome()?;
+        }
         let sink = format.sink.ok_or_else(|| unwritable(format))?(SinkRequest {
             output,
             name,
@@ -397,6 +421,7 @@ impl Run<'_> {
         let settings = OpenSettings {
             format: Some(self.settings.format),
             cache_bytes: usize::try_from(self.plan.table_bytes).unwrap_or(usize::MAX),
+            options: raw_inside(self.settings.format)?,
             ..OpenSettings::default()
         };
         let (path, known_as) = match place {
@@ -415,6 +440,15 @@ impl Run<'_> {
         let opened = transload_image::open(Source::new(bytes).with_path(known_as), &settings)?;
         Ok(opened.device)
     }
+}
+
+/// Options that say that what is inside a compressed file is a raw disk, whatever that looks like: we wrote it so.
+fn raw_inside(format: &Format) -> Result<OptionValues> {
+    let mut options = OptionValues::default();
+    if format.open_options.iter().any(|spec| spec.name == "inner_format") {
+        options.set(format.open_options, "inner_format", "raw")?;
+    }
+    Ok(options)
 }
 
 fn feed(origin: Origin, align: u64, span: u64) -> Feed {

@@ -31,10 +31,11 @@ pub static FORMATS: &[&Format] = &[
     &known::ova::FORMAT,
     &known::luks::FORMAT,
     &crate::ewf::FORMAT,
-    &known::compressed::GZIP,
-    &known::compressed::BZIP2,
-    &known::compressed::XZ,
-    &known::compressed::ZSTD,
+    &crate::gcp::FORMAT,
+    &crate::wrapped::GZIP,
+    &crate::wrapped::BZIP2,
+    &crate::wrapped::XZ,
+    &crate::wrapped::ZSTD,
     #[cfg(test)]
     &crate::open::LAYER_FORMAT,
     &crate::raw::FORMAT,
@@ -102,8 +103,15 @@ impl Format {
     /// The row that a file called `name` would usually have, by its ending. For targets only: a source is probed.
     #[must_use]
     pub fn by_extension(name: &str) -> Option<&'static Self> {
-        let (_, ending) = name.rsplit_once('.')?;
-        FORMATS.iter().copied().find(|format| format.extensions.iter().any(|known| known.eq_ignore_ascii_case(ending)))
+        let name = name.to_ascii_lowercase();
+        let ends = |known: &str| name.strip_suffix(known).is_some_and(|stem| stem.ends_with('.'));
+        let longest = |format: &&Format| {
+            let endings = format.extensions.iter().map(|known| known.to_ascii_lowercase());
+            endings.filter(|known| ends(known)).map(|known| known.len()).max()
+        };
+        let found = FORMATS.iter().copied().filter(|format| longest(format).is_some());
+        // `tar.gz` says more than `gz`; of endings that are as long, the first of the table.
+        found.rev().max_by_key(|format| longest(format))
     }
 }
 

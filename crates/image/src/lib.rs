@@ -17,6 +17,7 @@ pub mod cloop;
 pub mod codec;
 pub mod dmg;
 pub mod ewf;
+pub mod gcp;
 pub mod parallels;
 #[doc(hidden)]
 pub mod properties;
@@ -28,6 +29,7 @@ pub mod vdi;
 pub mod vhd;
 pub mod vhdx;
 pub mod vmdk;
+pub mod wrapped;
 
 mod check;
 mod format;

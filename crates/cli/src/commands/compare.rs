@@ -10,7 +10,7 @@ use transload::block::Result;
 use transload::convert::{Comparison, Difference, Progress, ScanSettings, compare};
 use transload::image::Format;
 
-use crate::args::{self, ProgressArgs, ReadArgs, ReferenceArgs};
+use crate::args::{self, ProgressArgs, ReadArgs, ReferenceArgs, SpoolArgs};
 use crate::failure::Verdict;
 use crate::text::{self, Text};
 use crate::{input, interrupt, progress};
@@ -51,6 +51,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     progress: ProgressArgs,
     #[command(flatten)]
+    spool: SpoolArgs,
+    #[command(flatten)]
     references: ReferenceArgs,
     /// Print JSON
     #[arg(long)]
@@ -69,6 +71,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
     let read = |format, options: &[String]| ReadArgs {
         format,
         options: options.to_vec(),
+        spool: arguments.spool,
         references: arguments.references.clone(),
     };
     let first = input::open(&arguments.first, &read(arguments.first_format, &arguments.first_options))?;

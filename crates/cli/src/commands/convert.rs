@@ -13,9 +13,9 @@ use transload::convert::{
     Cancel, Compression, CompressionKind, DigestKind, Input, Output, Plan, Preallocation, Progress, Report, Settings,
 };
 use transload::image::codec::Level;
-use transload::image::{Access, Format, OptionValues};
+use transload::image::{Format, OptionValues};
 
-use crate::args::{self, Digest, ProgressArgs, ReadArgs, ReferenceArgs};
+use crate::args::{self, Digest, ProgressArgs, ReadArgs, ReferenceArgs, SpoolArgs};
 use crate::failure::Verdict;
 use crate::text::{self, Text};
 use crate::{help, input, interrupt, progress, target};
@@ -79,7 +79,8 @@ pub(crate) struct Arguments {
     /// Derive identifiers in the target from TEXT instead of the content
     #[arg(long, value_name = "TEXT")]
     seed: Option<String>,
-    /// Store standard input in a temporary file first, beside the target, for what cannot be read from a pipe
+    /// Store standard input, or what is inside a compressed image, in a temporary file beside the target first, for what cannot
+    /// be read from front to back
     #[arg(long)]
     spool: bool,
     #[command(flatten)]
@@ -122,6 +123,7 @@ Examples:
   transload convert -O vmdk -o subformat=streamOptimized disk.qcow2 disk.vmdk
   transload convert --source-option snapshot=before disk.qcow2 before.raw
   curl -sL https://example.org/disk.vmdk | transload convert - disk.qcow2
+  transload convert disk.raw.xz disk.qcow2
   ssh host cat disk.raw | transload convert --spool - disk.qcow2
   transload convert disk.qcow2 -O raw - | zstd > disk.raw.zst";
 
@@ -164,7 +166,7 @@ fn execute(arguments: &Arguments, to_pipe: bool, cancel: &Cancel) -> Result<Verd
         ..settings(arguments, cancel)?
     };
     let output = output(arguments)?;
-    let input = source(arguments, cancel)?;
+    let input = source(arguments, settings.format, cancel)?;
     let plan = Plan::new(&input, &output, &settings)?;
     if arguments.dry_run {
         return dry_run(&plan, arguments.json);
@@ -226,18 +228,26 @@ fn output(arguments: &Arguments) -> Result<Output> {
     Ok(Output::Pipe(target::standard_output()?))
 }
 
-fn source(arguments: &Arguments, cancel: &Cancel) -> Result<Input> {
+/// Whether the target is a raw file or pipe, which grows with a source that does not know its size.
+fn grows(arguments: &Arguments, format: &Format) -> bool {
+    let target = &arguments.target;
+    format.name == "raw" && input::nbd_address(target).is_none() && !target::is_block_device(target)
+}
+
+fn source(arguments: &Arguments, format: &Format, cancel: &Cancel) -> Result<Input> {
     let read = ReadArgs {
         format: arguments.source_format,
         options: arguments.source_options.clone(),
+        spool: SpoolArgs::default(),
         references: arguments.references.clone(),
     };
-    if !input::is_standard_stream(&arguments.source) {
-        let mut prepared = input::prepare(&arguments.source, &read, Access::ReadOnly)?;
-        prepared.settings.cache_bytes = cache_bytes(arguments.memory);
-        return Ok(Input::Image(prepared.open()?));
-    }
     let spool = arguments.spool.then(|| spool_folder(&arguments.target));
+    if !input::is_standard_stream(&arguments.source) {
+        target::refuse_source(&arguments.target, &arguments.source)?;
+        let cache_bytes = cache_bytes(arguments.memory);
+        let sized = !grows(arguments, format);
+        return input::source(&arguments.source, &read, spool.as_deref(), sized, cache_bytes, cancel);
+    }
     input::standard_input(&read, spool.as_deref(), cache_bytes(arguments.memory), cancel)
 }
 

@@ -25,7 +25,7 @@ pub(crate) fn print(path: &Path, description: &Description) -> Result<()> {
     text.field("file", path.display())?;
     match &description.package {
         Some(package) => {
-            text.field("kind", format_args!("{}, written by {}", description.kind.title(), package.dialect))?
+            text.field("kind", format_args!("{}, written by {}", description.kind.title(), package.dialect))?;
         }
         None => text.field("kind", description.kind.title())?,
     }

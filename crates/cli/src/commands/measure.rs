@@ -8,7 +8,7 @@ use transload::block::{BlockStatus, Error, ErrorKind, Extent, Result};
 use transload::convert::measure;
 use transload::image::{Format, Measure, MeasureRequest, OptionValues};
 
-use crate::args::{self, ReadArgs, ReferenceArgs};
+use crate::args::{self, ReadArgs, ReferenceArgs, SpoolArgs};
 use crate::failure::Verdict;
 use crate::text::{self, Text};
 use crate::{help, input, interrupt};
@@ -35,6 +35,8 @@ pub(crate) struct Arguments {
     /// Options for reading the image, such as snapshot=NAME
     #[arg(long = "source-option", value_name = "K=V,…")]
     source_options: Vec<String>,
+    #[command(flatten)]
+    spool: SpoolArgs,
     #[command(flatten)]
     references: ReferenceArgs,
     /// Print JSON
@@ -68,6 +70,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
             let read = ReadArgs {
                 format: arguments.source_format,
                 options: arguments.source_options.clone(),
+                spool: arguments.spool,
                 references: arguments.references.clone(),
             };
             let opened = input::open(path, &read)?;

@@ -89,13 +89,20 @@ fn what_the_program_prints_is_documented() {
         ("partitions", &["partitions", "disk.raw"]),
         ("inspect", &["inspect", "disk.raw"]),
         ("formats", &["formats"]),
+        ("script", &["script", "script.txt", "files.raw"]),
+        ("ls", &["ls", "files.raw:/"]),
+        ("find", &["find", "files.raw:/"]),
+        ("stat", &["stat", "files.raw:/link"]),
+        ("mkfs", &["mkfs", "empty.qcow2", "--type", "fat"]),
     ];
+    fs::write(path.join("script.txt"), "create 16M\nmkfs #whole --type ext4 --label L\nln -s /x :/link\n").unwrap();
     for (section, arguments) in cases {
         expect_documented(section, "", &document(path, arguments));
     }
-    for section in ["convert", "info", "measure", "digest", "create", "resize", "formats"] {
+    for section in ["convert", "info", "measure", "digest", "create", "resize", "formats", "script"] {
         let (_, arguments) = cases.iter().find(|(name, _)| *name == section).unwrap();
-        let arguments = [*arguments, if section == "convert" || section == "create" { &["--force"] } else { &[][..] }];
+        let arguments =
+            [*arguments, if matches!(section, "convert" | "create" | "script") { &["--force"] } else { &[][..] }];
         expect_exactly(section, "", &document(path, &arguments.concat()));
     }
     what_is_printed_of_machines_is_documented();
@@ -268,7 +275,8 @@ fn every_option_is_in_the_description_of_the_command_line() {
         let options = help.lines().filter(|line| line.trim_start().starts_with('-'));
         for option in options.filter_map(|line| line.split_whitespace().find(|word| word.starts_with("--"))) {
             let name = option.split(['[', '=']).next().unwrap();
-            let everywhere = ["--help", "--references", "--allow-dir", "--json", "--progress", "--quiet", "--threads"];
+            let everywhere =
+                ["--help", "--references", "--allow-dir", "--json", "--progress", "--quiet", "--spool", "--threads"];
             assert!(
                 section.contains(name) || (everywhere.contains(&name) && text.contains(name)),
                 "docs/cli.md, {command}: {name} is not described"

@@ -23,6 +23,10 @@ const TARGETS: &[(&str, &[&str])] = &[
     ("out.vmdk", &["-o", "subformat=twoGbMaxExtentFlat"]),
     ("out.vmdk", &["-o", "subformat=vmfs"]),
     ("out.vmdk", &["-o", "subformat=streamOptimized"]),
+    ("out.vhd", &[]),
+    ("out.vhd", &["-o", "subformat=fixed"]),
+    ("out.vhdx", &[]),
+    ("out.vdi", &[]),
 ];
 
 /// A folder with a disk that takes a moment.

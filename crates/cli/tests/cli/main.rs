@@ -6,11 +6,14 @@
 )]
 
 mod commands;
+mod compressed;
 mod conversions;
 mod documents;
 mod failures;
 mod faults;
+mod files;
 mod interrupts;
+mod machines;
 mod nbd;
 mod packages;
 mod run;

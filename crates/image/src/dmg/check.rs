@@ -15,11 +15,12 @@ const STEP: u64 = 1 << 20;
 
 /// Reads everything once.
 pub(super) fn check(request: CheckRequest<'_>) -> Result<CheckReport> {
-    if request.repair {
+    let CheckRequest { source, repair, .. } = request;
+    if repair {
         let what = "an Apple disk image cannot be repaired: its checksums say that it is damaged, not what was there";
         return Err(Error::new(ErrorKind::Unsupported, what));
     }
-    let file = Arc::clone(request.source.bytes());
+    let file = Arc::clone(source.bytes());
     let image = Image::read(&*file)?;
     let mut report = CheckReport { image_end_offset: file.size(), ..CheckReport::default() };
     check_cover(&image, &mut report);

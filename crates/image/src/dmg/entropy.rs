@@ -47,7 +47,7 @@ fn steps<const STATES: usize>(frequencies: &[u16]) -> Option<[Step; STATES]> {
         }
         // Each state of the symbol stands for an interval of states; the first ones for twice as long ones as the others.
         let bits = u8::try_from(STATES.ilog2().checked_sub(frequency.ilog2())?).ok()?;
-        let long = (2 * STATES >> bits).checked_sub(frequency)?;
+        let long = ((2 * STATES) >> bits).checked_sub(frequency)?;
         for index in 0..frequency {
             let (bits, base) = if index < long {
                 (bits, ((frequency + index) << bits).checked_sub(STATES)?)

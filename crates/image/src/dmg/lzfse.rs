@@ -168,7 +168,7 @@ impl Header {
         let sound = self.raw_bytes > 0
             && self.matches <= MATCHES_MAX
             && self.literals <= LITERALS_MAX as usize
-            && self.literals % 4 == 0
+            && self.literals.is_multiple_of(4)
             && self.literal_spare < 8
             && self.match_spare < 8;
         sound.then_some(self)

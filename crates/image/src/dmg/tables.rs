@@ -288,7 +288,7 @@ fn chunk(entry: &[u8; ENTRY], first: u64, base: u64, file_size: u64) -> Result<E
     };
     let length = sectors * SECTOR;
     let stored = !matches!(method, Method::Zero | Method::Ignore);
-    let stored_at = if stored { base.checked_add(place).unwrap_or(u64::MAX) } else { 0 };
+    let stored_at = if stored { base.saturating_add(place) } else { 0 };
     if stored && check_range(stored_at, stored_length, file_size).is_err() {
         let what = format!("{stored_length} bytes at byte {stored_at} reach behind the file's end at byte {file_size}");
         return Err(corrupt(what));

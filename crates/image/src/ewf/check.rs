@@ -10,10 +10,11 @@ use crate::{CheckReport, CheckRequest, Finding, FindingKind};
 
 /// Reads everything once.
 pub(super) fn check(request: CheckRequest<'_>) -> Result<CheckReport> {
-    if request.repair {
+    let CheckRequest { source, gate, repair } = request;
+    if repair {
         return Err(Error::new(ErrorKind::Unsupported, "evidence is not repaired"));
     }
-    let disk = Chunks::new(Set::open(&request.source, request.gate)?, 1 << 20);
+    let disk = Chunks::new(Set::open(&source, gate)?, 1 << 20);
     let mut report = CheckReport { image_end_offset: disk.set().file.size(), ..CheckReport::default() };
     let mut corruption = |message: String| report.add(Finding { kind: FindingKind::Corruption, message, fixed: false });
     disk.set().warnings.iter().for_each(|warning| corruption(warning.clone()));

@@ -7,11 +7,12 @@ use crate::mapped::{corrupt, field};
 
 pub(super) const SIGNATURE: &[u8; 8] = b"EVF\x09\x0d\x0a\xff\0";
 /// Signature, a byte, the number of the file, two bytes.
-const FILE_HEADER: u64 = 13;
+const FILE_HEADER: usize = 13;
 /// Bytes of a section's descriptor.
-pub(super) const DESCRIPTOR: u64 = 76;
+const DESCRIPTOR_BYTES: usize = 76;
+const DESCRIPTOR: u64 = DESCRIPTOR_BYTES as u64;
 /// Bytes of a table's header, behind the descriptor.
-pub(super) const TABLE_HEADER: u64 = 24;
+const TABLE_HEADER: usize = 24;
 /// The most sections of a file. One of 2 GiB has a few hundred.
 const SECTIONS_MAX: usize = 1 << 16;
 /// The largest chunk: what a compressed one unpacks to in memory. EnCase goes to 16 MiB.
@@ -60,9 +61,9 @@ pub(super) struct Segment {
 
 /// The number of a file in its set, from 1 on.
 pub(super) fn number(file: &dyn BlockRead) -> Result<u16> {
-    let mut head = [0; FILE_HEADER as usize];
+    let mut head = [0; FILE_HEADER];
     let short = || Error::new(ErrorKind::NotThisFormat, "EWF file: the signature is missing");
-    if file.size() < FILE_HEADER {
+    if file.size() < FILE_HEADER as u64 {
         return Err(short());
     }
     file.read_at(&mut head, 0)?;
@@ -84,7 +85,7 @@ struct Section {
 impl Section {
     fn read(file: &dyn BlockRead, start: u64) -> Result<Self> {
         let size = file.size();
-        let mut bytes = [0; DESCRIPTOR as usize];
+        let mut bytes = [0; DESCRIPTOR_BYTES];
         if check_range(start, DESCRIPTOR, size).is_err() {
             let what = format!("EWF sections: one is to be at byte {start} of a file of {size} bytes; it is cut off");
             return Err(corrupt(what));
@@ -132,7 +133,7 @@ impl Segment {
     /// Walks through the sections of `file`.
     pub(super) fn read(file: &dyn BlockRead) -> Result<Self> {
         let mut segment = Self::default();
-        let mut at = FILE_HEADER;
+        let mut at = FILE_HEADER as u64;
         // Chunks stand in the section in front of their table, or behind the entries in the table itself.
         let mut sectors_end = None;
         for _ in 0..SECTIONS_MAX {
@@ -165,11 +166,11 @@ impl Segment {
     }
 
     fn media(&mut self, file: &dyn BlockRead, section: &Section) -> Result<()> {
-        const LONG: u64 = 1052;
-        let old = section.size < DESCRIPTOR + LONG;
+        const LONG: usize = 1052;
+        let old = section.size < DESCRIPTOR + LONG as u64;
         let short: [u8; 94] = section.payload(file)?;
         let (mut long, mut noted, mut found) =
-            ([0; LONG as usize], u32::from_le_bytes(field(&short, 90)), adler32(&short[..90]));
+            ([0; LONG], u32::from_le_bytes(field(&short, 90)), adler32(&short[..90]));
         if !old {
             long = section.payload(file)?;
             (noted, found) = (u32::from_le_bytes(field(&long, 1048)), adler32(&long[..1048]));
@@ -201,11 +202,11 @@ impl Segment {
     }
 
     fn table(&mut self, file: &dyn BlockRead, section: &Section, data_end: u64) -> Result<Option<Table>> {
-        let header: [u8; TABLE_HEADER as usize] = section.payload(file)?;
+        let header: [u8; TABLE_HEADER] = section.payload(file)?;
         let entries = u64::from(u32::from_le_bytes(field(&header, 0)));
         let base = u64::from_le_bytes(field(&header, 8));
         let (noted, found) = (u32::from_le_bytes(field(&header, 20)), adler32(&header[..20]));
-        let entries_at = section.start + DESCRIPTOR + TABLE_HEADER;
+        let entries_at = section.start + DESCRIPTOR + TABLE_HEADER as u64;
         let inside = entries_at + entries * 4 <= section.end() && base <= data_end;
         if noted == found && inside {
             return Ok(Some(Table { entries, entries_at, base, data_end }));

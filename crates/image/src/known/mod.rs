@@ -3,7 +3,6 @@
 //!
 //! A row here has a name and a probe and no ability. What its users can do instead is said by [`advice`].
 
-pub(crate) mod compressed;
 pub(crate) mod dmg;
 pub(crate) mod iso;
 pub(crate) mod luks;
@@ -45,7 +44,6 @@ const fn row(
 /// What a person with a file of `format` can do, where there is something to do.
 pub(crate) fn advice(format: &Format) -> Option<&'static str> {
     match format.name {
-        "gzip" | "bzip2" | "xz" | "zstd" => Some("decompress it first"),
         "ova" => Some("unpack it with tar and give one of the disks in it"),
         "iso" | "luks" => Some("to take its bytes as they are, name the format with -f raw"),
         _ => None,

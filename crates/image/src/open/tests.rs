@@ -305,10 +305,8 @@ fn a_child_is_never_its_own_parent_by_identifier() {
 fn a_recognised_format_that_cannot_be_read_is_named() {
     let folder = Folder::new(&[]);
     fs::write(folder.path("x"), b"LUKS\xba\xbe\0\x01").unwrap();
-    folder.refused("x", ErrorKind::Unsupported, &["x: this is LUKS"]);
-    fs::write(folder.path("y"), b"\x1f\x8b\x08\0").unwrap();
-    let error = folder.refused("y", ErrorKind::Unsupported, &["gzip"]);
-    assert_eq!(error.remedy(), Some("decompress it first"));
+    let error = folder.refused("x", ErrorKind::Unsupported, &["x: this is LUKS"]);
+    assert_eq!(error.remedy(), Some("to take its bytes as they are, name the format with -f raw"));
 }
 
 #[test]

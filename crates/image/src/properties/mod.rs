@@ -31,6 +31,7 @@ pub use crate::vhdx::fuzz::fuzz_patched as vhdx_open;
 pub use crate::vmdk::fuzz::{
     fuzz_check as vmdk_check, fuzz_descriptor as vmdk_descriptor, fuzz_open as vmdk_open, fuzz_stream as vmdk_stream,
 };
+pub use crate::wrapped::fuzz_read as wrapped;
 use crate::{
     Access, Format, OpenSettings, OptionKind, OptionSpec, OptionValues, ProbeWindow, ReferenceGate, Source,
     StreamRequest, codec, detect, detect_window, open, parse_size,
@@ -63,6 +64,7 @@ pub const ALL: &[Property] = &[
     Property { name: "vmdk_descriptor", holds: vmdk_descriptor, seeds: seeds::descriptors },
     Property { name: "vmdk_open", holds: vmdk_open, seeds: seeds::vmdk },
     Property { name: "vmdk_stream", holds: vmdk_stream, seeds: seeds::vmdk },
+    Property { name: "wrapped", holds: wrapped, seeds: seeds::compressed },
 ];
 
 /// Detection finds at least one format, finds the same from the file and from its two ends, and calls nothing raw that

@@ -275,3 +275,19 @@ fn evidence_file(old: bool, data: &[u8], second: u32) -> Vec<u8> {
     section(&mut file, b"done", &[]);
     file
 }
+
+/// Compressed files of every kind, of one member and of two.
+pub(super) fn compressed() -> Vec<Vec<u8>> {
+    let plain = [&b"A disk that is not empty, and goes on in zeroes."[..], &[0; 3000], b"end"].concat();
+    let pack_gzip = |plain: &[u8]| {
+        let mut packed = vec![0; 4096];
+        let level = libdeflater::CompressionLvl::default();
+        let length = libdeflater::Compressor::new(level).gzip_compress(plain, &mut packed).unwrap_or(0);
+        packed.truncate(length);
+        packed
+    };
+    let pack_zstd = |plain: &[u8]| zstd::bulk::compress(plain, 3).unwrap_or_default();
+    let ones = [pack_gzip(&plain), deflated(&plain, pack_bzip2), deflated(&plain, pack_xz), pack_zstd(&plain)];
+    let twos = ones.clone().map(|one| [&one[..], &one].concat());
+    ones.into_iter().chain(twos).collect()
+}

@@ -41,7 +41,7 @@ mod describe;
 mod grain_encoder;
 pub(crate) mod measure;
 pub(crate) mod options;
-mod sequential;
+pub(crate) mod sequential;
 pub(crate) mod sink;
 pub(crate) mod write;
 

@@ -12,13 +12,13 @@ const BUFFER: usize = 1 << 20;
 const GROWTH: u64 = 64 << 20;
 
 /// What is written to.
-pub(super) enum Destination {
+pub(crate) enum Destination {
     Pipe(Box<dyn Write + Send>),
     File(Arc<dyn Storage>),
 }
 
 /// Appends bytes and knows how many there were.
-pub(super) struct Sequential {
+pub(crate) struct Sequential {
     destination: Destination,
     buffer: Vec<u8>,
     /// Bytes that went out; the buffer's come behind them.
@@ -32,22 +32,22 @@ impl fmt::Debug for Sequential {
 }
 
 impl Sequential {
-    pub(super) fn new(destination: Destination) -> Self {
+    pub(crate) fn new(destination: Destination) -> Self {
         Self { destination, buffer: Vec::with_capacity(BUFFER), written: 0 }
     }
 
     /// Whether the output can be written again at its front.
-    pub(super) fn is_file(&self) -> bool {
+    pub(crate) fn is_file(&self) -> bool {
         matches!(self.destination, Destination::File(_))
     }
 
     /// The bytes so far: where the next one will stand.
-    pub(super) fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.written + self.buffer.len() as u64
     }
 
     /// Appends `bytes`.
-    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
         if self.buffer.len() + bytes.len() > BUFFER {
             self.drain()?;
         }
@@ -59,7 +59,7 @@ impl Sequential {
     }
 
     /// Appends zeroes up to the next multiple of `unit`.
-    pub(super) fn pad(&mut self, unit: u64) -> Result<()> {
+    pub(crate) fn pad(&mut self, unit: u64) -> Result<()> {
         const ZEROES: [u8; 4096] = [0; 4096];
         let mut left = self.position().next_multiple_of(unit) - self.position();
         while left > 0 {
@@ -71,7 +71,7 @@ impl Sequential {
     }
 
     /// Leaves zeroes up to byte `end` of a file, without writing them where they are already there.
-    pub(super) fn skip_to(&mut self, end: u64) -> Result<()> {
+    pub(crate) fn skip_to(&mut self, end: u64) -> Result<()> {
         self.drain()?;
         let Destination::File(storage) = &self.destination else { return Ok(()) };
         let present = storage.size().min(end);
@@ -86,7 +86,7 @@ impl Sequential {
     }
 
     /// The file, once everything appended is in it and it ends there.
-    pub(super) fn into_file(mut self) -> Result<Option<Arc<dyn Storage>>> {
+    pub(crate) fn into_file(mut self) -> Result<Option<Arc<dyn Storage>>> {
         self.drain()?;
         match self.destination {
             Destination::Pipe(mut pipe) => {

@@ -241,7 +241,7 @@ fn compressed_grains_of_the_source_are_passed_on_as_they_are() {
     assert_eq!(
         size(Level::FAST, "fast.ova"),
         size(Level::MAX, "max.ova"),
-        "what was compressed hard comes out as it was"
+        "the highest level went in, and comes out whatever is asked for"
     );
 }
 
