@@ -145,7 +145,7 @@ impl Plan {
         let verification = verification(settings, streamed, destination)?;
         let hashing = !settings.digests.is_empty() || verification == Some(Verification::Digest);
         let threads = settings.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);
-        let sizing = Sizing { memory: settings.memory, threads, shape, hashing };
+        let sizing = Sizing { memory: settings.memory, threads, shape, hashing, span: settings.task_bytes };
         let crew = sizing.of(values.size("cluster_size").unwrap_or(DEFAULT_UNIT));
         let mut plan = Self {
             source,

@@ -394,6 +394,7 @@ impl Contents for Repack<'_> {
                     level: settings.level,
                     threads: settings.threads,
                     memory: settings.memory,
+                    chunk_size: None,
                     progress: settings
                         .progress
                         .as_ref()

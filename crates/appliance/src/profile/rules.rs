@@ -33,7 +33,7 @@ pub(super) const ROWS: &[Row] = rows! {
     { "ovf-file-name", "files have plain names beside the descriptor", "DSP0243 2.1.1, section 7.1; Proxmox SAFE_CHAR_CLASS_RE",
       "rename the files, in the descriptor as well", false, file_names }
     { "ovf-file-compressed", "files are not compressed as a whole", "VirtualBox ApplianceImplImport; Proxmox OVF.pm; Glance ovf_process",
-      "unpack them with `transload repack`", true, compressed }
+      "unpack them by hand; `transload import` reads disks that gzip has packed", false, compressed }
     { "ovf-file-chunked", "files are not cut into pieces", "libguestfs/virt-v2v#189", "join them with `transload repack`", true, chunked }
     { "ovf-disk-format", "disks are said to be streamOptimized VMDKs", "govmomi ovf/importer; DSP0243 2.1.1, section 9.1",
       "convert them with `transload repack`", true, disk_formats }

@@ -61,6 +61,9 @@ pub(crate) struct Arguments {
     /// Memory for buffers and tables
     #[arg(long, value_name = "SIZE", value_parser = args::size, default_value = "192M")]
     memory_limit: u64,
+    /// Bytes of a disk that a worker takes at once, from 64K to 64M
+    #[arg(long, value_name = "SIZE", value_parser = args::size)]
+    chunk_size: Option<u64>,
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -250,6 +253,7 @@ fn settings(arguments: &Arguments, cancel: &Cancel) -> Result<ExportSettings> {
         },
         threads: arguments.threads,
         memory: arguments.memory_limit,
+        chunk_size: arguments.chunk_size,
         force: arguments.force,
         cancel: cancel.clone(),
         progress: None,

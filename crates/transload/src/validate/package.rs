@@ -328,6 +328,10 @@ impl Examination {
             self.see(&rules::DISK_CORRUPT, name, broken.clone());
         }
         let Some(stream) = &seen.stream else {
+            // What cannot be read is not judged further.
+            if !seen.broken.is_empty() {
+                return;
+            }
             let format = seen.format.unwrap_or("not known");
             self.see(&rules::DISK_FORMAT, name, format!("is no streamOptimized VMDK; its format is {format}"));
             return;

@@ -69,6 +69,11 @@ fn the_bytes_do_not_depend_on_threads_or_on_where_they_go() {
         machine.export("again.ova", &settings);
         assert!(fs::read(machine.path("again.ova")).unwrap() == whole, "{count}");
     }
+    for chunk_size in [64 << 10, 3 << 20] {
+        let settings = ExportSettings { chunk_size: Some(chunk_size), force: true, ..ExportSettings::default() };
+        machine.export("again.ova", &settings);
+        assert!(fs::read(machine.path("again.ova")).unwrap() == whole, "{chunk_size}");
+    }
     let piped = Collected::default();
     let settings = ExportSettings::default();
     let target = ExportTarget::Pipe(Box::new(piped.clone()));

@@ -9,7 +9,7 @@ use transload::appliance::ova::{Index, Manifest, end_padding, member_header, pad
 use transload::block::{BlockRead, BlockReadExt, FileBlock};
 use transload::convert::Settings;
 use transload::export::{ExportPlan, ExportReport, ExportSettings, ExportTarget, MachineSource, SourceSettings};
-use transload::image::Format;
+use transload::image::{Format, OptionValues};
 
 pub(crate) const NAME: &str = "Schöne Maschine ☃";
 /// What the files of its package are called.
@@ -181,4 +181,18 @@ pub(crate) fn rounded(path: &Path) -> Vec<u8> {
 pub(crate) fn guest(path: &Path) -> Vec<u8> {
     let opened = transload::open(path).unwrap();
     opened.device.read_vec(0, BlockRead::size(&*opened.device)).unwrap()
+}
+
+/// The disk with this place as a streamOptimized VMDK with its tables in front and without its last sector: as it is
+/// written by programs that forget the end-of-stream marker.
+pub(crate) fn without_end(machine: &Machine, place: usize) -> Vec<u8> {
+    let vmdk = Format::by_name("vmdk").unwrap();
+    let values = ["subformat=streamOptimized,layout=front,round_up=1M"];
+    let options = OptionValues::parse(vmdk.create_options, values).unwrap();
+    let settings = Settings { options, force: true, ..Settings::new(vmdk) };
+    let path = machine.path("front.vmdk");
+    transload::convert_file(machine.raw(place), &path, &settings).unwrap();
+    let mut bytes = fs::read(path).unwrap();
+    bytes.truncate(bytes.len() - 512);
+    bytes
 }

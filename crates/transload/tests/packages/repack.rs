@@ -9,7 +9,7 @@ use transload::repack::{Action, RepackReport, RepackSettings, repack};
 use transload::validate::{ValidateSettings, validate};
 use transload_testkit::{Corpus, witness};
 
-use crate::machine::{Machine, NAME, archive, changed, guest, members, rounded};
+use crate::machine::{Machine, NAME, archive, changed, guest, members, rounded, without_end};
 
 #[track_caller]
 fn repaired(from: &Path, to: &Path) -> RepackReport {
@@ -58,8 +58,7 @@ fn disks_that_importers_refuse_are_rewritten() {
     let (wrong, fixed) = (machine.path("wrong.ova"), machine.path("fixed.ova"));
     let sparse = fs::read(machine.path(&format!("{NAME}-1.vmdk"))).unwrap();
     changed(&machine.ova(), &wrong, |all| {
-        let length = all[2].1.len() - 512;
-        all[2].1.truncate(length);
+        all[2].1 = without_end(&machine, 0);
         all[3].1 = sparse;
     });
     let report = repaired(&wrong, &fixed);

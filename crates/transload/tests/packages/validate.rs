@@ -9,7 +9,7 @@ use transload::export::ExportSettings;
 use transload::validate::{Soundness, ValidateSettings, Validation, validate};
 use transload_testkit::{Corpus, witness};
 
-use crate::machine::{Machine, NAME, STEM, archive, changed, members, threads};
+use crate::machine::{Machine, NAME, STEM, archive, changed, members, threads, without_end};
 
 fn judge(path: &Path) -> Validation {
     validate(path, &ValidateSettings::default()).unwrap()
@@ -157,7 +157,9 @@ fn every_mistake_in_a_disk_is_found_by_its_rule() {
         assert!(told.iter().any(|(found, _)| *found == rule), "{rule}: {told:?}");
         assert_eq!(found.soundness, soundness, "{rule}: {told:?}");
     };
-    case("vmdk-end-marker", Soundness::Sound, &|disk| disk.truncate(disk.len() - 512));
+    case("vmdk-end-marker", Soundness::Sound, &|disk| *disk = without_end(&machine, 0));
+    // With a footer, what is missing is the end of the file.
+    case("disk-corrupt", Soundness::Corrupt, &|disk| disk.truncate(disk.len() - 512));
     case("vmdk-trailing", Soundness::Sound, &|disk| disk.resize(disk.len() + 65_536, 0));
     // The version, in the header and in the footer.
     case("vmdk-version", Soundness::Sound, &|disk| {
