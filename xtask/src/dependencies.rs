@@ -11,7 +11,10 @@ use crate::process::{cargo, output, root};
 /// here, with its reason in `docs/architecture.md`, before it is added to a manifest.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("transload-block", &[]),
-    ("transload-image", &["transload-block"]),
+    ("transload-igzip", &[]),
+    ("transload-image", &["transload-block", "transload-igzip"]),
+    ("transload-nbd", &["transload-block"]),
+    ("transload-appliance", &["transload-block"]),
     ("transload-filesystem", &["transload-block"]),
     ("transload-convert", &["transload-block", "transload-image"]),
     ("transload-volume", &["transload-block"]),
@@ -22,8 +25,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "transload-block",
             "transload-image",
             "transload-convert",
+            "transload-appliance",
             "transload-filesystem",
             "transload-inspect",
+            "transload-nbd",
             "transload-volume",
         ],
     ),

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use transload::image::properties;
+use transload::PROPERTIES;
+use transload::block::Property;
 
 use crate::process::{self, cargo, root};
 
@@ -103,10 +104,13 @@ fn start(folder: &Path, host: &str, target: &str, seconds: u32) -> Result<std::p
     Ok(command.current_dir(folder).spawn()?)
 }
 
+fn property(name: &str) -> Option<&'static Property> {
+    PROPERTIES.iter().copied().flatten().find(|property| property.name == name)
+}
+
 /// Writes the seeds of the target's property, and answers where.
 fn seeds(folder: &Path, target: &str) -> Result<PathBuf> {
-    let property = properties::ALL.iter().find(|property| property.name == target);
-    let property = property.with_context(|| format!("no property is called {target}"))?;
+    let property = property(target).with_context(|| format!("no property is called {target}"))?;
     let place = folder.join("target").join("seeds").join(target);
     std::fs::create_dir_all(&place)?;
     for (number, seed) in (property.seeds)().into_iter().enumerate() {

@@ -33,6 +33,9 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "mksquashfs", package: "squashfs-tools" },
     Tool { program: "xorriso", package: "xorriso" },
     Tool { program: "cryptsetup", package: "cryptsetup-bin" },
+    Tool { program: "qemu-nbd", package: "qemu-utils" },
+    Tool { program: "nbdinfo", package: "libnbd-bin" },
+    Tool { program: "nbdkit", package: "nbdkit" },
     Tool { program: "zstd", package: "zstd" },
     Tool { program: "mke2fs", package: "e2fsprogs" },
     Tool { program: "debugfs", package: "e2fsprogs" },
@@ -47,8 +50,25 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "xorriso", package: "xorriso" },
     Tool { program: "setfattr", package: "attr" },
     Tool { program: "setfacl", package: "acl" },
+    Tool { program: "xz", package: "xz-utils" },
+    Tool { program: "gzip", package: "gzip" },
+    Tool { program: "bzip2", package: "bzip2" },
+    Tool { program: "pigz", package: "pigz" },
+    Tool { program: "dmg2img", package: "dmg2img" },
+    Tool { program: "7z", package: "7zip" },
+    Tool { program: "ewfacquire", package: "ewf-tools" },
     Tool { program: "python3", package: "python3" },
+    Tool { program: "bsdtar", package: "libarchive-tools" },
+    Tool { program: "openssl", package: "openssl" },
 ];
+
+/// Modules of Debian's own Python that the tests load, and their packages.
+const MODULES: &[(&str, &str)] = &[("pyvhdi", "python3-libvhdi")];
+
+/// What the tests load into a Python of their own: OpenStack's image inspector
+/// (`oslo_utils.imageutils.format_inspector`), the gate that images for OpenStack have to pass; and a reader of VHDX, VHD and
+/// VDI that shares nothing with QEMU's. `oslo.utils` imports `cryptography` for the inspector and does not ask for it.
+const REQUIREMENTS: &[&str] = &["oslo.utils>=8.2", "cryptography>=42", "dissect.hypervisor>=3.20"];
 
 /// What making the benchmark's disks calls besides.
 pub(crate) const DISK_MAKERS: &[&str] =
@@ -59,8 +79,15 @@ pub(crate) fn install() -> Result<()> {
     let mut missing: Vec<_> =
         WITNESSES.iter().filter(|tool| !is_installed(tool.program)).map(|tool| tool.package).collect();
     missing.dedup();
+    missing.extend(MODULES.iter().filter(|(module, _)| !is_importable(module)).map(|(_, package)| *package));
     install_packages(&missing)?;
-    install_format_inspector()
+    install_requirements()
+}
+
+/// Whether Debian's Python has a module; another Python in front of it in the path does not count.
+fn is_importable(module: &str) -> bool {
+    let output = Command::new("/usr/bin/python3").args(["-c", &format!("import {module}")]).output();
+    output.is_ok_and(|output| output.status.success())
 }
 
 /// Installs Debian packages, or says which are to be installed where that cannot be done from here.
@@ -84,23 +111,24 @@ pub(crate) fn install_packages(packages: &[&str]) -> Result<()> {
     run(as_root(&["install", "--yes", "--quiet", "--no-install-recommends"]).args(packages))
 }
 
-/// Where OpenStack's image inspector is installed for the tests: a virtual environment in the build folder.
-fn inspector_environment() -> PathBuf {
+/// Where [`REQUIREMENTS`] are installed: a virtual environment in the build folder.
+fn python_environment() -> PathBuf {
     root().join("target").join("witness-python")
 }
 
-/// OpenStack's `oslo_utils.imageutils.format_inspector`: the gate that images for OpenStack have to pass.
-fn install_format_inspector() -> Result<()> {
-    let environment = inspector_environment();
-    if environment.join("ready").exists() {
+/// Installs [`REQUIREMENTS`], unless that was done for this list already.
+fn install_requirements() -> Result<()> {
+    let environment = python_environment();
+    let (ready, wanted) = (environment.join("ready"), REQUIREMENTS.join("\n"));
+    if std::fs::read_to_string(&ready).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
     if run(Command::new("python3").args(["-m", "venv"]).arg(&environment)).is_err() {
         install_packages(&["python3-venv"])?;
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
     }
-    run(Command::new(environment.join("bin").join("pip")).args(["install", "--quiet", "oslo.utils>=8.2"]))?;
-    std::fs::write(environment.join("ready"), "")?;
+    run(Command::new(environment.join("bin").join("pip")).args(["install", "--quiet"]).args(REQUIREMENTS))?;
+    std::fs::write(ready, wanted)?;
     Ok(())
 }
 

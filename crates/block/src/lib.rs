@@ -26,6 +26,7 @@ mod ext;
 mod file;
 mod memory;
 mod positioned;
+mod property;
 mod range_lock;
 mod slice;
 mod storage;
@@ -43,6 +44,8 @@ pub use ext::{BlockReadExt, Extents, is_all_zero};
 pub use file::FileBlock;
 pub use memory::Memory;
 pub use positioned::{PositionedIo, read_full_at, write_full_at};
+#[doc(hidden)]
+pub use property::Property;
 pub use range_lock::{RangeGuard, RangeLock};
 pub use slice::Slice;
 pub use storage::Storage;

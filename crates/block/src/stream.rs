@@ -77,12 +77,15 @@ pub trait BlockEncoder: Send + Sync + Debug {
     fn encode(&self, unit: &[u8], stored: &mut Vec<u8>) -> Result<Form>;
 
     /// Takes over a unit that is already encoded, without compressing it again: `encoded` in `codec`, which decodes to
-    /// `unit`. Returns whether `stored` now holds it in this target's own wrapper; `false` sends the caller to
-    /// [`encode`](Self::encode).
+    /// `unit` and ends where its stream does. Returns whether `stored` now holds it in this target's own wrapper; `false`
+    /// sends the caller to [`encode`](Self::encode).
+    ///
+    /// `unit` is `None` when the caller trusts the source and has not decoded it: then `encoded` holds a whole unit, and may
+    /// have padding behind it. A target that needs the guest's bytes, for their checksum, answers `false`.
     ///
     /// # Errors
     /// What the codec answers.
-    fn adopt(&self, codec: Codec, encoded: &[u8], unit: &[u8], stored: &mut Vec<u8>) -> Result<bool>;
+    fn adopt(&self, codec: Codec, encoded: &[u8], unit: Option<&[u8]>, stored: &mut Vec<u8>) -> Result<bool>;
 }
 
 /// The serial half of an ordered writer: puts encoded units behind each other. Dropped without

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use transload::convert::DigestKind;
+use transload::image::codec::Level;
 use transload::image::{FORMATS, Format, parse_size};
 
 use crate::help::is_usable;
@@ -102,6 +103,11 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     parse_size(text).ok_or_else(|| {
         "must be bytes, or a number with one of the suffixes k, M, G, T, P, E, and less than 16E".to_owned()
     })
+}
+
+/// Parses a compression level.
+pub(crate) fn level(text: &str) -> Result<Level, String> {
+    text.parse().map_err(|_| "must be fast, balanced, max, or a number from 1 to 12".to_owned())
 }
 
 /// The most threads that can be asked for: more than any machine has use for, and few enough to be started.

@@ -15,8 +15,12 @@ pub(crate) enum Verdict {
     Done,
     /// `compare`: the images differ.
     Different,
-    /// `check`: the image is corrupt.
+    /// `check` and `validate`: the image or package is corrupt.
     Corrupt,
+    /// `validate`: an importer that was named refuses the package.
+    Refused,
+    /// `validate`: a digest or signature is not of what is there.
+    Mismatch,
 }
 
 impl Verdict {
@@ -25,6 +29,8 @@ impl Verdict {
             Self::Done => 0,
             Self::Different => 3,
             Self::Corrupt => 4,
+            Self::Refused => 5,
+            Self::Mismatch => 7,
         }
     }
 }

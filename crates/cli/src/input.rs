@@ -15,6 +15,7 @@ use transload::image::{
     Access, Format, OpenSettings, Opened, OptionValues, ProbeWindow, ReferenceGate, Source, StreamRequest, detect,
     detect_window,
 };
+use transload::nbd::{ConnectSettings, NbdAddress, NbdDisk};
 
 use crate::args::{ReadArgs, ReferenceArgs, References};
 
@@ -53,8 +54,22 @@ impl Prepared {
 
 /// Finds out what the image at `path` is and how the arguments want it opened. Opens no file but that one.
 pub(crate) fn prepare(path: &Path, args: &ReadArgs, access: Access) -> Result<Prepared> {
-    let source = Source::from_path(path, access)?;
+    let source = source(path, access)?;
     prepare_source(source, args, gate(&args.references, path), access)
+}
+
+/// The text of `path` where it is meant as the address of an NBD server's export.
+pub(crate) fn nbd_address(path: &Path) -> Option<&str> {
+    path.to_str().filter(|text| NbdAddress::is_meant_by(text))
+}
+
+/// The bytes at `path`: a file, or the export of an NBD server whose address it is.
+fn source(path: &Path, access: Access) -> Result<Source> {
+    let Some(address) = nbd_address(path) else { return Source::from_path(path, access) };
+    let settings = ConnectSettings { read_only: access == Access::ReadOnly, ..ConnectSettings::default() };
+    let disk = Arc::new(NbdDisk::connect(&address.parse()?, &settings)?);
+    let source = if access == Access::ReadOnly { Source::new(disk) } else { Source::writable(disk) };
+    Ok(source.with_path(path))
 }
 
 /// As [`prepare`], for bytes that are already open.
@@ -102,6 +117,17 @@ pub(crate) fn standard_input(
         }
         None => stream(pipe, args),
     }
+}
+
+/// Standard input as bytes that come once, with an eye on an interrupt.
+pub(crate) fn standard_bytes(cancel: &Cancel) -> Result<Box<dyn Read + Send>> {
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        return Err(Error::new(ErrorKind::InvalidInput, "standard input is a terminal")
+            .with_remedy("redirect a file to it, or name one"));
+    }
+    let descriptor = stdin.as_fd().try_clone_to_owned().map_err(|error| Error::io(NAME, error))?;
+    Ok(Box::new(Pipe { descriptor, cancel: cancel.clone() }))
 }
 
 /// What messages call standard input. It has no folder: an image in it may name no file.

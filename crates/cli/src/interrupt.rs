@@ -10,6 +10,21 @@ use transload::convert::{Cancel, remove_partial_outputs};
 
 use crate::failure::exit_code;
 
+/// Has `action` run at the first interrupt. The second ends the process at once.
+pub(crate) fn on_signal(action: impl FnOnce() + Send + 'static) -> Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| Error::io("signal handlers", error))?;
+    thread::spawn(move || {
+        let mut signals = signals.forever();
+        if signals.next().is_some() {
+            action();
+        }
+        if signals.next().is_some() {
+            process::exit(i32::from(exit_code(ErrorKind::Cancelled)));
+        }
+    });
+    Ok(())
+}
+
 /// Turns interrupts into a request to stop, for the rest of the process. For commands that look at the answer; others
 /// leave the signals to do what they do by default.
 pub(crate) fn install() -> Result<Cancel> {

@@ -3,15 +3,16 @@
 //! The job posts to three counters, which costs it next to nothing; a thread of its own draws them.
 
 use std::io::{self, IsTerminal};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use transload::convert::{Progress, ProgressDelta};
+use transload::export::MachineProgress;
 
 use crate::text;
 
@@ -33,6 +34,37 @@ pub(crate) struct Meter {
     total: AtomicU64,
     done: AtomicU64,
     written: AtomicU64,
+    /// The disk of a machine that is being moved, and what was done when it began.
+    part: Mutex<Option<Part>>,
+}
+
+/// One disk of several.
+#[derive(Clone, Debug)]
+struct Part {
+    place: usize,
+    of: usize,
+    name: String,
+    size: u64,
+    begun_at: u64,
+}
+
+impl Meter {
+    /// Which disk it is and how far, as in `disk 1 of 2 (a.vmdk) 42%`; empty where there is only one thing to do.
+    fn part(&self) -> String {
+        let part = self.part.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Part { place, of, name, size, begun_at }) = &*part else { return String::new() };
+        let done = self.done.load(Ordering::Relaxed).saturating_sub(*begun_at).min(*size);
+        let percent = (u128::from(done) * 100).checked_div(u128::from(*size)).unwrap_or(100);
+        format!("disk {place} of {of} ({name}) {percent}%")
+    }
+}
+
+impl MachineProgress for Meter {
+    fn disk(&self, place: usize, of: usize, name: &str, size: u64) {
+        let begun_at = self.done.load(Ordering::Relaxed);
+        let part = Part { place, of, name: name.to_owned(), size, begun_at };
+        *self.part.lock().unwrap_or_else(PoisonError::into_inner) = Some(part);
+    }
 }
 
 impl Progress for Meter {
@@ -84,7 +116,8 @@ fn goes_on(stopped: &mpsc::Receiver<()>, pause: Duration) -> bool {
 
 fn draw_bar(meter: &Meter, stopped: &mpsc::Receiver<()>) {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    let template = "{bar:30} {percent:>3}%  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  ETA {eta}";
+    let template =
+        "{bar:30} {percent:>3}%  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  ETA {eta}  {msg}";
     // The template is checked by a test; an unreadable one would fall back to the plain bar.
     bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
     while goes_on(stopped, Duration::from_millis(100)) {
@@ -92,6 +125,7 @@ fn draw_bar(meter: &Meter, stopped: &mpsc::Receiver<()>) {
         if total > 0 {
             bar.set_length(total);
             bar.set_position(meter.done.load(Ordering::Relaxed).min(total));
+            bar.set_message(meter.part());
         }
     }
     bar.finish_and_clear();
@@ -117,8 +151,10 @@ fn line(meter: &Meter, elapsed: Duration) -> String {
     let done = done.min(total);
     let hundredths = u128::from(done) * 10_000 / u128::from(total);
     let left = if rate == 0 { "?".to_owned() } else { (total - done).div_ceil(rate).to_string() };
+    let part = meter.part();
+    let part = if part.is_empty() { part } else { format!(", {part}") };
     format!(
-        "{}.{:02}% {} of {}, {rate_text}/s, {left} s left",
+        "{}.{:02}% {} of {}, {rate_text}/s, {left} s left{part}",
         hundredths / 100,
         hundredths % 100,
         text::size(done),
@@ -132,6 +168,7 @@ mod tests {
 
     use indicatif::ProgressStyle;
     use transload::convert::{Progress, ProgressDelta};
+    use transload::export::MachineProgress;
 
     use super::{Meter, line};
 
@@ -141,6 +178,18 @@ mod tests {
         meter.begin(10 << 30);
         meter.advance(ProgressDelta { copied: 1 << 30, skipped: 1 << 30, written: 7 });
         assert_eq!(line(&meter, Duration::from_secs(2)), "20.00% 2 GiB of 10 GiB, 1 GiB/s, 8 s left");
+    }
+
+    #[test]
+    fn a_line_of_a_machine_tells_which_disk() {
+        let meter = Meter::default();
+        meter.begin(4 << 30);
+        meter.disk(1, 2, "a.vmdk", 2 << 30);
+        meter.advance(ProgressDelta { copied: 2 << 30, skipped: 0, written: 0 });
+        meter.disk(2, 2, "b.vmdk", 2 << 30);
+        meter.advance(ProgressDelta { copied: 1 << 30, skipped: 0, written: 0 });
+        let line = line(&meter, Duration::from_secs(3));
+        assert_eq!(line, "75.00% 3 GiB of 4 GiB, 1 GiB/s, 1 s left, disk 2 of 2 (b.vmdk) 50%");
     }
 
     #[test]
@@ -157,6 +206,8 @@ mod tests {
 
     #[test]
     fn the_bar_template_is_understood() {
-        assert!(ProgressStyle::with_template("{bar:30} {percent:>3}%  {binary_bytes_per_sec}  ETA {eta}").is_ok());
+        assert!(
+            ProgressStyle::with_template("{bar:30} {percent:>3}%  {binary_bytes_per_sec}  ETA {eta}  {msg}").is_ok()
+        );
     }
 }

@@ -39,11 +39,22 @@ impl Task {
     }
 }
 
+/// Which encoded units of a source are wanted as they are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// Guest bytes of a unit.
+    pub(crate) unit: u64,
+    /// Whether they are decoded only when somebody asks for their bytes.
+    pub(crate) trusted: bool,
+}
+
 /// A unit that came encoded.
 #[derive(Debug)]
 pub(crate) struct Given {
     /// Its first guest byte.
     pub(crate) offset: u64,
+    /// Whether it was found sound, and its bytes are in `plain`; else there is no telling what is there.
+    pub(crate) decoded: bool,
     /// How it is encoded.
     pub(crate) codec: Codec,
     /// The stored bytes.
@@ -266,13 +277,15 @@ impl Feed {
         Ok((range, units))
     }
 
-    /// Puts the guest bytes of `task` into `buffers.plain`. With `encoded_unit`, units of that size which the source
-    /// has encoded also go into `buffers.given`.
-    pub(crate) fn fill(&self, task: &mut Task, encoded_unit: Option<u64>, buffers: &mut Buffers) -> Result<()> {
+    /// Puts the guest bytes of `task` into `buffers.plain`. Units that are `wanted` as they are and that the source has
+    /// encoded also go into `buffers.given`.
+    pub(crate) fn fill(&self, task: &mut Task, wanted: Option<Wanted>, buffers: &mut Buffers) -> Result<()> {
         buffers.recycle();
         match &self.source {
-            FeedSource::Device(device) => fill_from_device(device.as_ref(), &task.range, encoded_unit, buffers),
-            FeedSource::Stream { unit, .. } => fill_from_units(task, *unit, encoded_unit, buffers),
+            FeedSource::Device(device) => fill_from_device(device.as_ref(), &task.range, wanted, buffers),
+            FeedSource::Stream { unit, .. } => {
+                fill_from_units(task, *unit, wanted.filter(|wanted| wanted.unit == *unit), buffers)
+            }
         }
     }
 }
@@ -317,12 +330,13 @@ pub(crate) fn status(device: &dyn BlockRead, range: Range<u64>) -> Result<Extent
 fn fill_from_device(
     device: &dyn BlockRead,
     range: &Range<u64>,
-    encoded_unit: Option<u64>,
+    wanted: Option<Wanted>,
     buffers: &mut Buffers,
 ) -> Result<()> {
     let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-    let encoded = device.capabilities().encoded.filter(|encoded| Some(encoded.encoded_unit_size()) == encoded_unit);
-    let Some(encoded) = encoded else {
+    let encoded = device.capabilities().encoded;
+    let agreed = encoded.zip(wanted).filter(|(encoded, wanted)| encoded.encoded_unit_size() == wanted.unit);
+    let Some((encoded, wanted)) = agreed else {
         return device.read_at(buffers.room(length), range.start);
     };
     let unit = usize::try_from(encoded.encoded_unit_size()).unwrap_or(usize::MAX);
@@ -333,10 +347,12 @@ fn fill_from_device(
         let at = usize::try_from(offset - range.start).unwrap_or(usize::MAX);
         let mut stored = buffers.take();
         let found = encoded.read_encoded(offset, &mut stored)?.filter(|found| found.range.start == offset);
+        // What the disk's end cuts off may hold less than a unit, and has to be looked at.
+        let trusted = wanted.trusted && found.as_ref().is_some_and(|found| found.range.end - offset == wanted.unit);
         let place = &mut buffers.plain[at..at + unit];
         match found {
-            Some(found) if codec::decode(found.codec, &stored, place)? == unit => {
-                buffers.given.push(Given { offset, codec: found.codec, bytes: stored });
+            Some(found) if trusted || codec::decode_and_trim(found.codec, &mut stored, place)? == unit => {
+                buffers.given.push(Given { offset, decoded: !trusted, codec: found.codec, bytes: stored });
             }
             // Not encoded, or shorter than its unit: then the driver knows what that means.
             _ => {
@@ -349,7 +365,7 @@ fn fill_from_device(
     Ok(())
 }
 
-fn fill_from_units(task: &mut Task, unit_size: u64, encoded_unit: Option<u64>, buffers: &mut Buffers) -> Result<()> {
+fn fill_from_units(task: &mut Task, unit_size: u64, wanted: Option<Wanted>, buffers: &mut Buffers) -> Result<()> {
     let length = task.length();
     let whole =
         task.units.len() == 1 && task.units[0].offset == task.range.start && unit_end(&task.units[0]) == task.range.end;
@@ -374,10 +390,13 @@ fn fill_from_units(task: &mut Task, unit_size: u64, encoded_unit: Option<u64>, b
                 buffers.spare.push(bytes);
             }
             Payload::Encoded { codec, bytes } => {
-                decode_unit(codec, &bytes, unit_size, &mut buffers.plain[start..end], &mut buffers.spare)
-                    .map_err(|error| error.context(format!("unit at offset {}", unit.offset)))?;
-                if encoded_unit == Some(unit_size) {
-                    buffers.given.push(Given { offset: unit.offset, codec, bytes });
+                let trusted = wanted.is_some_and(|wanted| wanted.trusted) && unit.length == unit_size;
+                if !trusted {
+                    decode_unit(codec, &bytes, unit_size, &mut buffers.plain[start..end], &mut buffers.spare)
+                        .map_err(|error| error.context(format!("unit at offset {}", unit.offset)))?;
+                }
+                if wanted.is_some() {
+                    buffers.given.push(Given { offset: unit.offset, decoded: !trusted, codec, bytes });
                 } else {
                     buffers.spare.push(bytes);
                 }

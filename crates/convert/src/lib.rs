@@ -30,6 +30,7 @@ mod preflight;
 mod random;
 mod request;
 mod run;
+mod shape;
 mod sizing;
 mod spool;
 #[cfg(test)]
@@ -38,13 +39,15 @@ mod zero;
 
 pub use compare::{Comparison, Difference, ScanSettings, compare};
 pub use digest::digest;
-pub use files::{AtomicFiles, InPlace, remove_partial_outputs};
+pub use files::{AtomicFiles, AtomicFolder, InPlace, remove_partial_outputs};
 pub use map::{MapEntry, map};
 pub use measure::measure;
-pub use plan::{Destination, FastPath, Plan, Shape, Verification};
+pub use plan::{Destination, FastPath, Plan, Verification};
+pub use preflight::image_files;
 pub use request::{
     Cancel, Compression, CompressionKind, DigestKind, GuestDigest, Input, Output, Preallocation, Progress,
     ProgressDelta, Report, Settings,
 };
 pub use run::convert;
+pub use shape::Shape;
 pub use spool::spool_to_temp;

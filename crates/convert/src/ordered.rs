@@ -12,10 +12,11 @@ use std::ops::Range;
 use std::thread;
 
 use crossbeam_channel::Receiver;
-use transload_block::{BlockEncoder, BlockSink, Form, Result, is_all_zero};
+use transload_block::{BlockEncoder, BlockSink, Error, ErrorKind, Form, Result, is_all_zero};
+use transload_image::codec;
 
 use crate::ProgressDelta;
-use crate::feed::{Buffers, Feed, Task};
+use crate::feed::{Buffers, Feed, Given, Task, Wanted};
 use crate::hash::{Digests, PlainSlot, Reorder, hash_tasks};
 use crate::job::{Job, Pool};
 use crate::random::Crew;
@@ -44,13 +45,17 @@ enum Made {
 }
 
 /// Copies everything `feed` has into `sink`, hashing on the way if `digests` is given, and returns the sink, unfinished.
+/// Units that source and sink share are decoded for their proof, unless they are `trusted`.
 pub(crate) fn copy(
     job: &Job<'_>,
     feed: &Feed,
     mut sink: Box<dyn BlockSink>,
     crew: Crew,
+    trusted: bool,
     digests: Option<&mut Digests>,
 ) -> Result<Box<dyn BlockSink>> {
+    // A digest is of the guest's bytes: every unit has to be decoded for it.
+    let trusted = trusted && digests.is_none();
     let pool = Pool::new((0..crew.window).map(|_| Slot::default()).collect());
     let encoder = sink.encoder();
     let (to_append, encoded) = crossbeam_channel::unbounded();
@@ -71,7 +76,8 @@ pub(crate) fn copy(
                             pool.release(slot);
                             return Ok(());
                         };
-                        feed.fill(&mut task, Some(encoder.unit_size()), &mut slot.buffers)?;
+                        let wanted = Wanted { unit: encoder.unit_size(), trusted };
+                        feed.fill(&mut task, Some(wanted), &mut slot.buffers)?;
                         slot.encode(encoder, &task)?;
                         // Nobody listens only when appending failed, and then the job has stopped.
                         drop(to_append.send((task, slot)));
@@ -111,6 +117,17 @@ fn append(
     Ok(())
 }
 
+/// Decodes a unit that nobody has looked at yet.
+fn decode_whole(given: &Given, plain: &mut [u8]) -> Result<()> {
+    let held = codec::decode(given.codec, &given.bytes, plain)
+        .map_err(|error| error.context(format!("unit at offset {}", given.offset)))?;
+    if held == plain.len() {
+        return Ok(());
+    }
+    let text = format!("unit at offset {} holds {held} bytes, must be {}", given.offset, plain.len());
+    Err(Error::new(ErrorKind::Corrupt, text))
+}
+
 impl Slot {
     /// Encodes the units of a task that are not zero.
     fn encode(&mut self, encoder: &dyn BlockEncoder, task: &Task) -> Result<()> {
@@ -125,17 +142,25 @@ impl Slot {
         for at in (0..padded).step_by(unit) {
             let offset = task.range.start + at as u64;
             let there = self.buffers.given.get(given).is_some_and(|given| given.offset == offset);
-            let given_here = given;
+            let given_here = there.then_some(given);
             given += usize::from(there);
-            if is_all_zero(&self.buffers.plain[at..at + unit]) {
+            let mut stored = self.buffers.take();
+            let given = given_here.and_then(|index| self.buffers.given.get(index));
+            let plain = &mut self.buffers.plain[at..at + unit];
+            let mut adopted = false;
+            if let Some(given) = given.filter(|given| !given.decoded) {
+                adopted = encoder.adopt(given.codec, &given.bytes, None, &mut stored)?;
+                if !adopted {
+                    decode_whole(given, plain)?;
+                }
+            }
+            if !adopted && is_all_zero(plain) {
+                self.buffers.spare.push(stored);
                 continue;
             }
-            let mut stored = self.buffers.take();
-            let plain = &self.buffers.plain[at..at + unit];
-            let adopted = match self.buffers.given.get(given_here).filter(|_| there) {
-                Some(given) => encoder.adopt(given.codec, &given.bytes, plain, &mut stored)?,
-                None => false,
-            };
+            if let Some(given) = given.filter(|given| given.decoded) {
+                adopted = encoder.adopt(given.codec, &given.bytes, Some(plain), &mut stored)?;
+            }
             if adopted || encoder.encode(plain, &mut stored)? == Form::Encoded {
                 self.made.push(Made::Encoded(at, stored));
             } else {

@@ -10,20 +10,12 @@ use std::path::Path;
 
 use serde::Serialize;
 use transload_block::{Error, ErrorKind, Result};
+use transload_image::codec::Level;
 use transload_image::{Format, OptionValues, Variant};
 
+use crate::shape::Shape;
 use crate::sizing::Sizing;
 use crate::{CompressionKind, DigestKind, Input, Output, Preallocation, Settings};
-
-/// How the bytes move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Shape {
-    /// Workers write in place, each where its bytes belong.
-    Random,
-    /// Workers encode, one thread appends in order.
-    Ordered,
-}
 
 /// What kind of place the output is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -35,6 +27,16 @@ pub enum Destination {
     BlockDevice,
     /// A pipe, written from front to back.
     Pipe,
+    /// A storage that was open already, written in place.
+    Storage,
+}
+
+impl Destination {
+    /// Whether what was there before is written over, instead of being replaced at the end.
+    #[must_use]
+    pub const fn is_in_place(self) -> bool {
+        matches!(self, Self::BlockDevice | Self::Storage)
+    }
 }
 
 /// A shorter way that is taken where the bytes allow it.
@@ -77,8 +79,8 @@ pub struct Plan {
     pub shape: Shape,
     /// The disk's size in bytes, where it is known.
     pub virtual_size: Option<u64>,
-    /// The compression level of the target's units; 0 when they are not compressed.
-    pub level: u32,
+    /// How hard the target's units are compressed; `None` when they are not.
+    pub level: Option<Level>,
     /// Worker threads.
     pub threads: usize,
     /// Guest bytes that a worker takes at once.
@@ -89,6 +91,8 @@ pub struct Plan {
     pub table_bytes: u64,
     /// Shorter ways that are taken where they can be.
     pub fast_paths: Vec<FastPath>,
+    /// Whether units that pass unchanged are not decoded for their proof.
+    pub trust_source: bool,
     /// How the result is proved.
     pub verification: Option<Verification>,
     /// Digests that are computed on the way.
@@ -99,10 +103,10 @@ pub struct Plan {
     pub(crate) sizing: Sizing,
 }
 
-impl Plan {
-    /// The compression level when units are compressed and nobody chose one: where deflate is still fast.
-    pub const DEFAULT_LEVEL: u32 = 4;
+/// Guest bytes of a compressed unit where no option says otherwise: the clusters and grains of every format that has any.
+const DEFAULT_UNIT: u64 = 64 << 10;
 
+impl Plan {
     /// Decides how to convert `input` to `output`.
     ///
     /// # Errors
@@ -114,7 +118,7 @@ impl Plan {
         let destination = destination(output, settings.force)?;
         let wants_stream = destination == Destination::Pipe || settings.compression.is_some();
         let (values, variant) = target_options(settings, destination == Destination::Pipe)?;
-        let shape = shape(format, variant, wants_stream)?;
+        let shape = shape(format, variant, wants_stream, destination)?;
         let (source, virtual_size) = match input {
             Input::Image(opened) => {
                 (opened.layers.first().map_or("", |top| top.format.name), Some(opened.device.size()))
@@ -122,9 +126,16 @@ impl Plan {
             Input::Stream { format, stream } => (format.name, stream.size()),
         };
         let streamed = matches!(input, Input::Stream { .. });
-        let grows = format.name == "raw" && shape == Shape::Random && destination == Destination::File;
+        let sparse = values.text("preallocation").is_none_or(|mode| mode == "off");
+        let grows = format.name == "raw" && sparse && !destination.is_in_place();
         if virtual_size.is_none() && !grows {
-            let text = format!("the input does not say its size beforehand, which a {} target needs", format.name);
+            let target = match destination {
+                Destination::BlockDevice => "a block device",
+                Destination::Storage => "a place that has a size of its own",
+                _ if !sparse => "a target that room is set aside for",
+                _ => format.title,
+            };
+            let text = format!("the input does not say its size beforehand, which is needed for {target}");
             return Err(Error::new(ErrorKind::InvalidInput, text)
                 .with_remedy("name the input as a file, or store it in a temporary file first with --spool"));
         }
@@ -133,7 +144,7 @@ impl Plan {
         let hashing = !settings.digests.is_empty() || verification == Some(Verification::Digest);
         let threads = settings.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);
         let sizing = Sizing { memory: settings.memory, threads, shape, hashing };
-        let crew = sizing.of(values.size("cluster_size").unwrap_or(64 << 10));
+        let crew = sizing.of(values.size("cluster_size").unwrap_or(DEFAULT_UNIT));
         let mut plan = Self {
             source,
             streamed,
@@ -142,22 +153,20 @@ impl Plan {
             destination,
             shape,
             virtual_size,
-            level: match settings.compression {
-                Some(compression) => compression.level,
-                None if compressed => Self::DEFAULT_LEVEL,
-                None => 0,
-            },
+            level: settings.compression.map(|compression| compression.level).or(compressed.then(Level::default)),
             threads: crew.crew.threads,
             task_bytes: crew.span,
             window: crew.crew.window,
             table_bytes: sizing.table_bytes(),
             fast_paths: Vec::new(),
+            trust_source: false,
             verification,
             digests: settings.digests.clone(),
             values,
             sizing,
         };
         plan.fast_paths = plan.find_fast_paths(input, hashing);
+        plan.trust_source = settings.trust_source && !hashing && plan.fast_paths.contains(&FastPath::PassThrough);
         Ok(plan)
     }
 
@@ -165,12 +174,13 @@ impl Plan {
         let raw = self.source == "raw" && self.target == "raw";
         let sparse = self.values.text("preallocation").is_none_or(|mode| mode == "off");
         let reflink = raw && !self.streamed && !hashing && sparse && self.destination == Destination::File;
-        let encoded = match input {
-            Input::Image(opened) => opened.device.capabilities().encoded.is_some(),
-            Input::Stream { .. } => true,
+        let unit = match input {
+            Input::Image(opened) => opened.device.capabilities().encoded.map(|encoded| encoded.encoded_unit_size()),
+            Input::Stream { stream, .. } => (self.source != "raw").then(|| stream.unit_size()),
         };
+        let encoded = unit == Some(self.values.size("cluster_size").unwrap_or(DEFAULT_UNIT));
         let mut found = vec![FastPath::SkipZeroes];
-        found.extend((encoded && self.level > 0).then_some(FastPath::PassThrough));
+        found.extend((encoded && self.level.is_some()).then_some(FastPath::PassThrough));
         found.extend(reflink.then_some(FastPath::Reflink));
         found
     }
@@ -185,6 +195,7 @@ impl fmt::Display for Plan {
             Destination::File => "a file that appears when it is whole",
             Destination::BlockDevice => "a block device, written in place",
             Destination::Pipe => "a pipe",
+            Destination::Storage => "written in place",
         };
         write!(f, "target    {}, {place}", self.target)?;
         for (key, value) in &self.options {
@@ -195,8 +206,8 @@ impl fmt::Display for Plan {
             Shape::Ordered => "ordered: every thread encodes, one appends",
         };
         write!(f, "\nshape     {how}")?;
-        if self.level > 0 {
-            write!(f, ", compressed at level {}", self.level)?;
+        if let Some(level) = self.level {
+            write!(f, ", compressed at level {level}")?;
         }
         write!(
             f,
@@ -211,7 +222,8 @@ impl fmt::Display for Plan {
             .iter()
             .map(|path| match path {
                 FastPath::SkipZeroes => "zeroes are skipped",
-                FastPath::PassThrough => "compressed units pass unchanged",
+                FastPath::PassThrough if self.trust_source => "compressed units pass unchanged and unchecked",
+                FastPath::PassThrough => "compressed units pass unchanged once they are checked",
                 FastPath::Reflink => "blocks are shared where the file system can",
             })
             .collect();
@@ -226,7 +238,15 @@ impl fmt::Display for Plan {
 
 /// What kind of place `output` is, and whether it may be written.
 fn destination(output: &Output, force: bool) -> Result<Destination> {
-    let Output::Path(path) = output else { return Ok(Destination::Pipe) };
+    let path = match output {
+        Output::Path(path) => path,
+        Output::Pipe(_) => return Ok(Destination::Pipe),
+        Output::Storage { .. } if force => return Ok(Destination::Storage),
+        Output::Storage { name, .. } => {
+            return Err(Error::new(ErrorKind::Denied, format!("{name}: is written in place"))
+                .with_remedy("overwrite what is on it with --force"));
+        }
+    };
     let found = fs::metadata(path).ok().map(|metadata| metadata.file_type());
     let is_device = found.is_some_and(|kind| kind.is_block_device());
     if found.is_some_and(|kind| !kind.is_file() && !kind.is_block_device()) {
@@ -290,7 +310,11 @@ fn target_options(settings: &Settings, to_pipe: bool) -> Result<(OptionValues, O
         Preallocation::Full => "full",
     };
     if !has("preallocation") || wants_stream {
-        let how = if wants_stream { "written from front to back" } else { "of this format" };
+        let how = match (to_pipe, wants_stream) {
+            (true, _) => "that is a pipe",
+            (_, true) => "that is compressed",
+            _ => "of this format",
+        };
         let text = format!("{}: room cannot be set aside for a target {how}", format.name);
         return Err(Error::new(ErrorKind::Unsupported, text).with_remedy("leave out --prealloc"));
     }
@@ -307,15 +331,22 @@ fn cannot_compress(format: &Format, variant: Option<&Variant>) -> Error {
     }
 }
 
-fn shape(format: &Format, variant: Option<&Variant>, wants_stream: bool) -> Result<Shape> {
+fn shape(format: &Format, variant: Option<&Variant>, wants_stream: bool, destination: Destination) -> Result<Shape> {
     let random = format.create.is_some() && variant.is_none_or(|variant| variant.write);
     let ordered = format.sink.is_some() && variant.is_none_or(|variant| variant.stream_write);
     match (random, ordered) {
         (true, _) if !wants_stream => Ok(Shape::Random),
         (_, true) => Ok(Shape::Ordered),
         (true, false) => {
-            let text = format!("{} cannot be written from front to back", format.name);
-            Err(Error::new(ErrorKind::Unsupported, text).with_remedy("write to a file, uncompressed"))
+            let kind = variant.map_or_else(String::new, |variant| format!(" subformat {}", variant.name));
+            let (why, instead) = match destination {
+                Destination::Pipe => ("to a pipe, which is written from front to back", "write to a file"),
+                _ => ("compressed", "leave out the compression"),
+            };
+            let other = format.variants.iter().find(|variant| variant.stream_write);
+            let other = other.map_or_else(String::new, |other| format!(", or choose subformat={}", other.name));
+            let text = format!("{}{kind} cannot be written {why}", format.name);
+            Err(Error::new(ErrorKind::Unsupported, text).with_remedy(format!("{instead}{other}")))
         }
         (false, false) => {
             let variant = variant.map_or_else(String::new, |variant| format!(" subformat {}", variant.name));

@@ -7,14 +7,23 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use transload_block::{Error, ErrorKind, Result};
-use transload_image::FileIdentity;
+use transload_image::{FileIdentity, Opened};
 
 use crate::Input;
 use crate::files::identity_of;
 
 /// The files that `input` is read from: every layer's, and the extents and data files that they name.
 pub(crate) fn source_files(input: &Input) -> Vec<FileIdentity> {
-    let Input::Image(opened) = input else { return Vec::new() };
+    match input {
+        Input::Image(opened) => image_files(opened),
+        Input::Stream { .. } => Vec::new(),
+    }
+}
+
+/// The files that an image is read from: every layer's, and the extents and data files that they name. For
+/// [`AtomicFiles::create`](crate::AtomicFiles::create), which replaces none of them.
+#[must_use]
+pub fn image_files(opened: &Opened) -> Vec<FileIdentity> {
     let mut found = Vec::new();
     for layer in &opened.layers {
         found.extend(layer.source.identity());

@@ -3,12 +3,13 @@
 use std::fmt::Debug;
 use std::io::Write;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
-use transload_block::{BlockStream, Error, ErrorKind, Result};
+use transload_block::{BlockStream, Error, ErrorKind, Result, Storage};
+use transload_image::codec::Level;
 use transload_image::{Format, Opened, OptionValues};
 
 /// Where the guest's bytes come from.
@@ -31,6 +32,13 @@ pub enum Output {
     Path(PathBuf),
     /// A pipe, written from front to back.
     Pipe(Box<dyn Write + Send>),
+    /// A storage that is open already, such as an export of an NBD server. It is written in place, like a block device.
+    Storage {
+        /// What messages call it.
+        name: String,
+        /// Its bytes.
+        storage: Arc<dyn Storage>,
+    },
 }
 
 impl Debug for Output {
@@ -38,6 +46,9 @@ impl Debug for Output {
         match self {
             Self::Path(path) => f.debug_tuple("Path").field(path).finish(),
             Self::Pipe(_) => f.debug_tuple("Pipe").finish_non_exhaustive(),
+            Self::Storage { name, storage } => {
+                f.debug_struct("Storage").field("name", name).field("storage", storage).finish()
+            }
         }
     }
 }
@@ -59,14 +70,22 @@ pub struct Settings {
     pub preallocation: Preallocation,
     /// Read the result back and compare the guest's bytes.
     pub verify: bool,
+    /// Pass compressed units on without decoding them for their proof, where nothing else needs their bytes.
+    pub trust_source: bool,
     /// Digests of the guest's bytes to compute on the way.
     pub digests: Vec<DigestKind>,
     /// Whether an existing target is replaced.
     pub force: bool,
     /// What identifiers in the target are derived from; the content when `None`.
     pub seed: Option<String>,
+    /// What an image that is written to a pipe calls itself, for descriptors that name their own file; a file has its
+    /// name.
+    pub pipe_name: Option<String>,
     /// Whom to tell how far it is.
     pub progress: Option<Arc<dyn Progress>>,
+    /// Called with the name of a block device that is the target, once, when all checks have passed and before the
+    /// first byte of it changes.
+    pub on_device: Option<fn(&Path)>,
     /// Who may ask it to stop.
     pub cancel: Cancel,
 }
@@ -86,10 +105,13 @@ impl Settings {
             memory: Self::DEFAULT_MEMORY,
             preallocation: Preallocation::Off,
             verify: false,
+            trust_source: false,
             digests: Vec::new(),
             force: false,
             seed: None,
+            pipe_name: None,
             progress: None,
+            on_device: None,
             cancel: Cancel::default(),
         }
     }
@@ -100,8 +122,8 @@ impl Settings {
 pub struct Compression {
     /// Which codec; the format's own choice when `None`.
     pub kind: Option<CompressionKind>,
-    /// 1 (fastest) to 12 (smallest).
-    pub level: u32,
+    /// How hard.
+    pub level: Level,
 }
 
 /// A codec by the name that the command line has for it.

@@ -1,12 +1,12 @@
 //! Carries a plan out: prepares the target, moves the bytes, proves the result, lets it appear.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use rustix::fs::ioctl_ficlone;
-use transload_block::{BlockRead, BlockWrite, Error, ErrorKind, FileBlock, Result, Slice, ZeroMode, Zeros};
+use transload_block::{BlockRead, BlockSink, BlockWrite, Error, ErrorKind, FileBlock, Result, Slice, ZeroMode, Zeros};
 use transload_image::{
     CreateRequest, Format, IdSource, OpenSettings, Opened, SinkOutput, SinkRequest, Source, TargetFiles,
 };
@@ -14,12 +14,13 @@ use transload_image::{
 use crate::compare::{ScanSettings, first_difference};
 use crate::feed::{Feed, StreamEnd};
 use crate::files::{AtomicFiles, CountedPipe, InPlace};
-use crate::growing::Growing;
+use crate::growing::{Growing, GrowingPipe};
 use crate::hash::Digests;
 use crate::job::Job;
 use crate::measure::survey;
-use crate::plan::{FastPath, Plan, Shape, Verification};
+use crate::plan::{FastPath, Plan, Verification};
 use crate::random::Target;
+use crate::shape::Shape;
 use crate::{
     DigestKind, Input, Output, Preallocation, ProgressDelta, Report, Settings, digest, ids, ordered, preflight, random,
 };
@@ -96,7 +97,15 @@ impl Plan {
         let run = Run { plan: &self, settings, ids: &ids, digests: Digests::new(&kinds), hashing: !kinds.is_empty() };
         match output {
             Output::Pipe(pipe) => run.into_pipe(origin, pipe, &mut report)?,
-            Output::Path(path) => run.into_file(origin, &path, sources, &mut report)?,
+            Output::Path(path) => {
+                let place = run.place(&path, sources)?;
+                run.into_place(origin, place, &mut report)?;
+            }
+            Output::Storage { name, storage } => {
+                let device = InPlace::over(name.clone(), storage);
+                run.refuse_small(&device, Path::new(&name))?;
+                run.into_place(origin, Place::Device(device, name.into()), &mut report)?;
+            }
         }
         report.elapsed_milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(report)
@@ -143,32 +152,34 @@ impl Run<'_> {
     fn into_pipe(mut self, origin: Origin, pipe: Box<dyn std::io::Write + Send>, report: &mut Report) -> Result<()> {
         let written = Arc::new(AtomicU64::new(0));
         let pipe = Box::new(CountedPipe::new(pipe, Arc::clone(&written)));
-        self.ordered(origin, SinkOutput::Pipe(pipe), "disk", report)?;
+        let name = self.settings.pipe_name.as_deref().unwrap_or("disk");
+        self.ordered(origin, SinkOutput::Pipe(pipe), name, report)?;
         report.written = written.load(Ordering::Relaxed);
         Ok(())
     }
 
-    fn into_file(
-        mut self,
-        origin: Origin,
-        path: &Path,
-        sources: Vec<transload_image::FileIdentity>,
-        report: &mut Report,
-    ) -> Result<()> {
-        let place = match self.plan.destination {
+    /// Where the image at `path` is made.
+    fn place(&self, path: &Path, sources: Vec<transload_image::FileIdentity>) -> Result<Place> {
+        match self.plan.destination {
             crate::Destination::BlockDevice => {
                 preflight::refuse_overlap(path, &sources)?;
                 let device = InPlace::open(path)?;
                 self.refuse_small(&device, path)?;
-                Place::Device(device, path.to_owned())
+                if let Some(tell) = self.settings.on_device {
+                    tell(path);
+                }
+                Ok(Place::Device(device, path.to_owned()))
             }
             _ => {
                 if self.settings.preallocation != Preallocation::Off {
                     preflight::refuse_full(path, self.plan.virtual_size.unwrap_or(0))?;
                 }
-                Place::Files(AtomicFiles::create(path, self.settings.force, sources)?)
+                Ok(Place::Files(AtomicFiles::create(path, self.settings.force, sources)?))
             }
-        };
+        }
+    }
+
+    fn into_place(mut self, origin: Origin, place: Place, report: &mut Report) -> Result<()> {
         let source = match &origin {
             Origin::Device(device) => Some(Arc::clone(device)),
             Origin::Stream(_) => None,
@@ -281,7 +292,7 @@ impl Run<'_> {
         let plan = self.plan;
         let settings = self.settings;
         let format = settings.format;
-        let size = plan.virtual_size.ok_or_else(|| unwritable(format))?;
+        let Some(size) = plan.virtual_size else { return self.ordered_growing(origin, output, report) };
         // A pipe cannot be gone back in: what stands in front has to be known.
         let extents = match (&output, &origin) {
             (SinkOutput::Pipe(_), Origin::Device(device)) => Some(survey(device.as_ref(), &settings.cancel)?),
@@ -297,18 +308,42 @@ impl Run<'_> {
             extents: extents.as_deref(),
         })?;
         self.begin(size);
+        self.copy_ordered(origin, sink, report)?.finish()?;
+        report.virtual_size = size;
+        self.take_digests(report);
+        Ok(())
+    }
+
+    /// Writes a raw disk to a pipe whose size the source tells by ending.
+    fn ordered_growing(&mut self, origin: Origin, output: SinkOutput<'_>, report: &mut Report) -> Result<()> {
+        let SinkOutput::Pipe(pipe) = output else { return Err(unwritable(self.settings.format)) };
+        let end = Arc::new(OnceLock::new());
+        let sink = Box::new(GrowingPipe::new(pipe, Arc::clone(&end)));
+        let sink = self.copy_ordered(origin, sink, report)?;
+        report.virtual_size = report.copied + report.skipped;
+        // Nobody else has set it.
+        end.get_or_init(|| report.virtual_size);
+        sink.finish()?;
+        self.take_digests(report);
+        Ok(())
+    }
+
+    fn copy_ordered(
+        &mut self,
+        origin: Origin,
+        sink: Box<dyn BlockSink>,
+        report: &mut Report,
+    ) -> Result<Box<dyn BlockSink>> {
+        let settings = self.settings;
         let unit = sink.encoder().unit_size();
-        let share = plan.sizing.of(unit);
+        let share = self.plan.sizing.of(unit);
         let feed = feed(origin, unit, share.span);
         let job = Job::new(&settings.cancel, settings.progress.as_deref());
         let digests = self.hashing.then_some(&mut self.digests);
-        let sink = ordered::copy(&job, &feed, sink, share.crew, digests)?;
+        let sink = ordered::copy(&job, &feed, sink, share.crew, self.plan.trust_source, digests)?;
         settings.cancel.check()?;
-        sink.finish()?;
-        report.virtual_size = size;
         (report.copied, report.skipped) = job.counts();
-        self.take_digests(report);
-        Ok(())
+        Ok(sink)
     }
 
     fn take_digests(&self, report: &mut Report) {
@@ -359,7 +394,16 @@ impl Run<'_> {
     }
 
     fn reopen(&self, place: &Place) -> Result<Arc<dyn BlockRead>> {
+        let settings = OpenSettings {
+            format: Some(self.settings.format),
+            cache_bytes: usize::try_from(self.plan.table_bytes).unwrap_or(usize::MAX),
+            ..OpenSettings::default()
+        };
         let (path, known_as) = match place {
+            Place::Device(device, path) if self.plan.destination == crate::Destination::Storage => {
+                let source = Source::new(device.primary()?).with_path(path);
+                return Ok(transload_image::open(source, &settings)?.device);
+            }
             // A backing file is named relative to where the image will be, extents to where they are now.
             Place::Files(files) if self.plan.values.text("backing_file").is_some() => {
                 (files.staged_path(), files.final_path())
@@ -368,11 +412,6 @@ impl Run<'_> {
             Place::Device(_, path) => (path.clone(), path.clone()),
         };
         let bytes: Arc<dyn BlockRead> = Arc::new(FileBlock::open(&path, false)?);
-        let settings = OpenSettings {
-            format: Some(self.settings.format),
-            cache_bytes: usize::try_from(self.plan.table_bytes).unwrap_or(usize::MAX),
-            ..OpenSettings::default()
-        };
         let opened = transload_image::open(Source::new(bytes).with_path(known_as), &settings)?;
         Ok(opened.device)
     }

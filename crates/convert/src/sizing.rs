@@ -1,7 +1,7 @@
 //! Shares out the memory of a job: tables, buffers, threads.
 
-use crate::plan::Shape;
 use crate::random::Crew;
+use crate::shape::Shape;
 
 /// What the shares depend on, but for the target's unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

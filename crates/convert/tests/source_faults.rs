@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::sync::Arc;
+use transload_image::codec::Level;
 
 use transload_block::{Error, ErrorKind, FileBlock, Memory, Result, Storage};
 use transload_convert::{Compression, Input, Output, Report, Settings, convert};
@@ -24,7 +25,7 @@ fn settings((name, options, compressed): (&str, &str, bool)) -> Settings {
     let options = Some(options).filter(|text| !text.is_empty());
     Settings {
         options: OptionValues::parse(format.create_options, options).unwrap(),
-        compression: compressed.then_some(Compression { kind: None, level: 1 }),
+        compression: compressed.then_some(Compression { kind: None, level: Level::FAST }),
         ..Settings::new(format)
     }
 }

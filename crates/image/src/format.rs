@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use transload_block::{BlockSink, BlockStream, Extent, Result};
 
+use crate::codec::Level;
 use crate::known;
 use crate::{
     Access, CheckReport, IdSource, ImageInfo, ImageWrite, Layer, Match, OptionSpec, OptionValues, ProbeWindow,
@@ -22,14 +23,14 @@ pub static FORMATS: &[&Format] = &[
     &crate::qcow1::FORMAT,
     &crate::qed::FORMAT,
     &crate::parallels::FORMAT,
-    &known::dmg::FORMAT,
+    &crate::dmg::FORMAT,
     &known::dmg::SPARSE,
     &crate::bochs::FORMAT,
     &crate::cloop::FORMAT,
     &known::iso::FORMAT,
     &known::ova::FORMAT,
     &known::luks::FORMAT,
-    &known::ewf::FORMAT,
+    &crate::ewf::FORMAT,
     &known::compressed::GZIP,
     &known::compressed::BZIP2,
     &known::compressed::XZ,
@@ -204,8 +205,8 @@ pub struct SinkRequest<'a> {
     pub size: u64,
     /// Values for the format's `create_options`.
     pub options: &'a OptionValues,
-    /// The compression level, 1 (fastest) to 12 (smallest); 0 where nothing is to be compressed: a plain image to a pipe.
-    pub level: u32,
+    /// How hard to compress; `None` where nothing is to be compressed: a plain image to a pipe.
+    pub level: Option<Level>,
     /// Where identifiers come from.
     pub ids: &'a IdSource,
     /// What the source holds, ascending and complete, where that is known beforehand: a format whose tables stand in

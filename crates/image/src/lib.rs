@@ -15,6 +15,8 @@
 pub mod bochs;
 pub mod cloop;
 pub mod codec;
+pub mod dmg;
+pub mod ewf;
 pub mod parallels;
 #[doc(hidden)]
 pub mod properties;
@@ -32,10 +34,12 @@ mod format;
 mod gate;
 mod ids;
 mod info;
+mod kept;
 mod known;
 mod mapped;
 mod open;
 mod options;
+mod preallocation;
 mod probe;
 mod source;
 mod target;

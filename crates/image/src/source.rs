@@ -39,12 +39,15 @@ impl Source {
         Self { storage: Some(Arc::clone(&storage)), ..Self::new(storage) }
     }
 
-    /// Opens the file at `path`, which the user named: a regular file or a block device, symbolic links followed.
+    /// Opens the file at `path`, which the user named: a regular file or a block device, symbolic links followed. A folder
+    /// stands for the description of the bundle that it is.
     ///
     /// # Errors
     /// What the operating system answers; `InvalidInput` for folders, pipes, sockets and character devices, which have no
     /// size and cannot be read at any place.
     pub fn from_path(path: &Path, access: Access) -> Result<Self> {
+        let description = path.join(crate::parallels::DESCRIPTION_NAME);
+        let path = if path.is_dir() && description.is_file() { &description } else { path };
         let block = FileBlock::open(path, access == Access::ReadWrite)?;
         let source = Self::from_block(block, path.to_owned(), access);
         let metadata = std::fs::metadata(path).ok();

@@ -4,6 +4,7 @@
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
+use transload_image::codec::Level;
 
 use transload_block::{
     BlockRead, BlockStatus, BlockWrite, Error, ErrorKind, Extent, Form, Memory, Result, Storage, ZeroMode, is_all_zero,
@@ -85,8 +86,8 @@ fn write_randomly(format: &Format, text: &str, files: &MemoryTarget) -> Result<(
 fn write_in_order(format: &Format, text: &str, output: SinkOutput<'_>) -> Result<()> {
     let (level, extents) = match output {
         // Laid out ahead of its data, and so not compressed.
-        SinkOutput::Pipe(_) if format.name == "qcow2" => (0, Some(EXTENTS)),
-        _ => (1, None),
+        SinkOutput::Pipe(_) if format.name == "qcow2" => (None, Some(EXTENTS)),
+        _ => (Some(Level::FAST), None),
     };
     let options = options(format, text);
     let ids = IdSource::from_material(b"faults");

@@ -60,7 +60,7 @@ fn a_deflated_cluster_of_qcow_is_read() {
     let mut unit = vec![7; 4096];
     unit[..100].copy_from_slice(&Random::new(1).bytes(100));
     let mut stored = Vec::new();
-    let mut encoder = codec::Encoder::new(Codec::Deflate, 6).unwrap();
+    let mut encoder = codec::Encoder::new(Codec::Deflate, codec::Level::default()).unwrap();
     assert!(encoder.encode(&unit, 4096, &mut stored).unwrap());
     let mut file = b"QFI\xfb\0\0\0\x01".to_vec();
     file.resize(24, 0);

@@ -2,15 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use transload_block::{Memory, Storage, ZeroMode};
+use transload_block::{Memory, Storage};
 use transload_image::{
     Access, CheckRequest, CreateRequest, Finding, Format, IdSource, ImageWrite, OpenSettings, Opened, OptionValues,
     ReferenceGate, Source, open, open_path,
 };
 use transload_testkit::conformance::{self, Sentence, Verdict};
+use transload_testkit::history::{History, work};
 use transload_testkit::{CrashStorage, MemoryTarget, Random};
 
 const VMDK: &Format = &transload_image::vmdk::FORMAT;
@@ -65,13 +65,6 @@ fn opened(storage: Arc<dyn Storage>) -> Opened {
     open(Source::writable(storage), &settings).unwrap()
 }
 
-/// A change to the disk, and the storage's events before it.
-struct Change {
-    before: usize,
-    range: Range<usize>,
-    byte: u8,
-}
-
 /// What stands in two copies cannot change in both at once: that the copies differ is all that may be wrong, in an image
 /// that says that it was not closed, and a repair mends it.
 fn check_and_repair(left: &Arc<dyn Storage>, dirty: bool, what: &str) {
@@ -106,38 +99,13 @@ fn a_power_cut_leaves_old_bytes_or_new_ones_and_a_sound_image() {
         model[60_000..260_000].fill(9);
         storage.settle();
 
-        let mut random = Random::new(seed);
         let image = opened(Arc::clone(&storage) as Arc<dyn Storage>).layers.remove(0).writer.unwrap();
-        let mut durable = vec![(0, model.clone())];
-        let mut changes = Vec::new();
-        for byte in 10..40 {
-            let range = random.range(SIZE as u64, 150_000);
-            let place = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
-            let before = storage.events();
-            match byte % 5 {
-                0 => {
-                    image.write_zeroes_at(range, ZeroMode::Unmap).unwrap();
-                    model[place.clone()].fill(0);
-                    changes.push(Change { before, range: place, byte: 0 });
-                }
-                1 => {
-                    image.flush().unwrap();
-                    durable.push((storage.events(), model.clone()));
-                }
-                _ => {
-                    model[place.clone()].fill(byte);
-                    changes.push(Change { before, range: place.clone(), byte });
-                    image.write_at(&model[place], range.start).unwrap();
-                }
-            }
-        }
-        image.finish().unwrap();
-        durable.push((storage.events(), model));
+        let mut history = History::new(model);
+        work(&*image, &|| image.finish(), &storage, &mut history, &mut Random::new(seed), 30).unwrap();
 
         for crash in storage.crashes(seed, 80) {
-            let what = format!("seed {seed}, {} events, {}", crash.events, crash.survived);
-            let (flushed, sure) = durable.iter().rev().find(|(events, _)| *events <= crash.events).unwrap();
-            let left: Arc<dyn Storage> = Arc::new(crash.file);
+            let what = format!("seed {seed}");
+            let left: Arc<dyn Storage> = Arc::new(crash.file.clone());
             let disk = opened(Arc::clone(&left));
             let mut bytes = vec![0; SIZE];
             disk.device.read_at(&mut bytes, 0).unwrap();
@@ -145,15 +113,7 @@ fn a_power_cut_leaves_old_bytes_or_new_ones_and_a_sound_image() {
             let mut again = vec![0; SIZE];
             opened(left).device.read_at(&mut again, 0).unwrap();
             assert!(again == bytes, "{what}: the repair changed the disk");
-            let possible = changes.iter().filter(|change| change.before >= *flushed && change.before < crash.events);
-            let mut unsure = vec![false; SIZE];
-            for change in possible {
-                for at in change.range.clone() {
-                    unsure[at] |= bytes[at] == change.byte;
-                }
-            }
-            let wrong = (0..SIZE).find(|at| bytes[*at] != sure[*at] && !unsure[*at]);
-            assert!(wrong.is_none(), "{what}: byte {wrong:?} is neither old nor new");
+            history.check(&crash, &bytes, &what);
         }
     }
 }

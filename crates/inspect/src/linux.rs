@@ -109,11 +109,10 @@ fn started(names: &[String]) -> Vec<String> {
     const PREFIXES: [&str; 5] = ["vmlinuz-", "vmlinux-", "Image-", "kernel-", "bzImage-"];
     let version = |name: &String| PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)).map(str::to_owned);
     // A rescue kernel has the machine's id instead of a version.
-    names
-        .iter()
-        .filter_map(version)
-        .filter(|version| version.starts_with(|first: char| first.is_ascii_digit()))
-        .collect()
+    let is_version = |version: &String| {
+        version.starts_with(|first: char| first.is_ascii_digit()) && !version.starts_with("0-rescue")
+    };
+    names.iter().filter_map(version).filter(is_version).collect()
 }
 
 /// Adds the kernels that stand on the volume that a system mounts as `/boot`.

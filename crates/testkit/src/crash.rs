@@ -76,6 +76,18 @@ impl CrashStorage {
         Crashes { durable: log.base.clone(), log, chosen, per_point, number: 0, flushed: 0, flushes: 0, seed }
     }
 
+    /// Every file that a crash would leave when writes are torn: for each stretch between two flushes, of its sectors, in
+    /// the order in which they were written, each number that arrived before the crash, and each sector that was lost or came
+    /// alone; and where the stretch has few writes, each choice of them. A change of size and a zeroing are one sector each.
+    #[must_use]
+    pub fn every_crash(&self) -> EveryCrash {
+        let log = self.log().clone();
+        let mut every =
+            EveryCrash { durable: log.base.clone(), log, stretch: 0..0, firsts: Vec::new(), flushes: 0, turn: 0 };
+        every.measure(0);
+        every
+    }
+
     fn log(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -205,6 +217,98 @@ impl Iterator for Crashes {
     }
 }
 
+/// The files of [`CrashStorage::every_crash`].
+#[derive(Debug)]
+pub struct EveryCrash {
+    log: Log,
+    /// The file at the flush before the stretch.
+    durable: Memory,
+    /// The events between two flushes that are looked at.
+    stretch: Range<usize>,
+    /// How many sectors were written in the stretch before each of its events, and in all of it.
+    firsts: Vec<u64>,
+    flushes: usize,
+    turn: u64,
+}
+
+/// Writes of which every choice is tried.
+const CHOICES_MAX: usize = 7;
+
+impl EveryCrash {
+    /// Takes the stretch that begins with event `first`.
+    fn measure(&mut self, first: usize) {
+        let events = &self.log.events[first..];
+        let length = events.iter().position(|event| matches!(event, Event::Flush)).unwrap_or(events.len());
+        self.stretch = first..first + length;
+        self.firsts = vec![0];
+        for event in &events[..length] {
+            let before = self.firsts.last().copied().unwrap_or(0);
+            self.firsts.push(before + event.sectors());
+        }
+        self.turn = 0;
+    }
+
+    /// What of the stretch survives in this turn: whether sector `sector` of it does, which belongs to event `event`.
+    fn survives(&self, event: usize, sector: u64) -> bool {
+        let all = self.firsts.last().copied().unwrap_or(0);
+        let sector = self.firsts[event] + sector;
+        match self.turn {
+            turn if turn <= all => sector < turn,
+            turn if turn <= 2 * all => sector != turn - all - 1,
+            turn if turn <= 3 * all => sector == turn - 2 * all - 1,
+            turn => (turn - 3 * all - 1) >> event & 1 != 0,
+        }
+    }
+
+    fn turns(&self) -> u64 {
+        let (all, writes) = (self.firsts.last().copied().unwrap_or(0), self.stretch.len());
+        3 * all + 1 + if writes <= CHOICES_MAX { 1 << writes } else { 0 }
+    }
+}
+
+impl Iterator for EveryCrash {
+    type Item = Crash;
+
+    fn next(&mut self) -> Option<Crash> {
+        while self.turn >= self.turns() {
+            let end = self.stretch.end;
+            if end >= self.log.events.len() {
+                return None;
+            }
+            for event in &self.log.events[self.stretch.clone()] {
+                apply(&self.durable, event, |_| true);
+            }
+            self.flushes += 1;
+            self.measure(end + 1);
+        }
+        let file = self.durable.clone();
+        let events = self.log.events[self.stretch.clone()].iter().enumerate();
+        for (number, event) in events {
+            let first = event.first_sector();
+            apply(&file, event, |sector| {
+                self.survives(number, if matches!(event, Event::Write(..)) { sector - first } else { 0 })
+            });
+        }
+        let (stretch, turn) = (&self.stretch, self.turn);
+        let survived = format!("turn {turn} of {} on events {stretch:?}", self.turns());
+        self.turn += 1;
+        Some(Crash { file, events: self.stretch.start, flushes: self.flushes, survived })
+    }
+}
+
+impl Event {
+    fn first_sector(&self) -> u64 {
+        if let Self::Write(offset, _) = self { offset / SECTOR } else { 0 }
+    }
+
+    fn sectors(&self) -> u64 {
+        match self {
+            Self::Write(offset, bytes) => (offset + bytes.len() as u64).div_ceil(SECTOR) - offset / SECTOR,
+            _ => 1,
+        }
+    }
+}
+
 /// Does what a logged event did, in those sectors that `survives` says.
 fn apply(file: &Memory, event: &Event, survives: impl Fn(u64) -> bool) {
     let range = match event {
@@ -331,6 +435,25 @@ mod tests {
         assert!(crashes.iter().any(|crash| crash.events == 5 && crash.file.size() == 2048));
         assert!(crashes.iter().any(|crash| crash.file.size() == 4096 && crash.file.to_vec()[4000] == 0));
         assert!(crashes.iter().any(|crash| crash.file.size() == 4096 && crash.file.to_vec()[4000] == b'c'));
+    }
+
+    #[test]
+    fn every_torn_write_comes_up_once() {
+        let crashes: Vec<_> = storage().every_crash().collect();
+        // Two sectors before the flush, and behind it a size, two sectors and a short one.
+        assert_eq!(crashes.len(), (3 * 2 + 1 + 2) + (3 * 4 + 1 + 8));
+        for crash in &crashes {
+            let bytes = crash.file.to_vec();
+            if crash.flushes == 1 {
+                assert_eq!(bytes[..512], [b'a'; 512], "{}", crash.survived);
+            }
+        }
+        let of_b = |first: u8, second: u8| {
+            crashes.iter().any(|crash| {
+                crash.flushes == 1 && crash.file.to_vec()[512..1025].iter().step_by(512).eq(&[first, second])
+            })
+        };
+        assert!(of_b(b'b', b'.') && of_b(b'a', b'b') && of_b(b'b', b'b') && of_b(b'a', b'.'), "either half is lost");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 
 use transload_block::{Codec, ErrorKind};
-use transload_image::codec::Encoder;
+use transload_image::codec::{Encoder, Level};
 
 use crate::disks::{Fill, Sample};
 use crate::witness;
@@ -190,7 +190,8 @@ fn inflating(folder: &Path) -> Vec<Lie> {
 /// This many zeroes, compressed.
 fn encoded(codec: Codec, zeroes: usize) -> Vec<u8> {
     let mut stored = Vec::new();
-    let encoded = Encoder::new(codec, 9).and_then(|mut encoder| encoder.encode(&vec![0; zeroes], 1 << 20, &mut stored));
+    let encoded =
+        Encoder::new(codec, Level::MAX).and_then(|mut encoder| encoder.encode(&vec![0; zeroes], 1 << 20, &mut stored));
     assert!(encoded.expect("zeroes are compressed"), "zeroes take more than 1 MiB");
     stored
 }

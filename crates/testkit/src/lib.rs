@@ -7,6 +7,7 @@
 //! | [`misbehaving`] | storage that fails at the Nth operation, runs full, is slow, stands still |
 //! | [`short_io`] | short reads and writes beneath the loops that a file's driver runs |
 //! | [`crash`] | the file as a crash would leave it |
+//! | [`history`] | random work, and what a crash may leave of it |
 //! | [`overlay`] | a writable layer with holes, for chains |
 //! | [`packed`] | a layer of compressed units |
 //! | [`target`] | the files of a new image, in memory |
@@ -20,6 +21,7 @@ pub mod conformance;
 pub mod corpus;
 pub mod crash;
 pub mod disks;
+pub mod history;
 pub mod hostile;
 pub mod misbehaving;
 pub mod overlay;
@@ -31,6 +33,7 @@ pub mod witness;
 
 pub use corpus::Corpus;
 pub use crash::CrashStorage;
+pub use history::History;
 pub use misbehaving::{Counted, Misbehaving, Operation};
 pub use overlay::Overlay;
 pub use packed::Packed;

@@ -7,7 +7,7 @@ use transload_block::{
     BlockLimits, BlockRead, BlockReadExt, BlockStatus, Capabilities, Codec, EncodedRead, EncodedUnit, Extent, Result,
     check_extent, check_range, is_all_zero,
 };
-use transload_image::codec::{self, Encoder};
+use transload_image::codec::{self, Encoder, Level};
 
 /// Compressed units in memory. Units of zeroes are holes; those that do not become smaller are kept plain.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Packed {
     /// What reading or the codec answers; `Unsupported` for a codec that is only read.
     pub fn new(disk: &dyn BlockRead, unit: u32, codec: Codec) -> Result<Self> {
         let size = disk.size();
-        let mut encoder = Encoder::new(codec, 6)?;
+        let mut encoder = Encoder::new(codec, Level::default())?;
         let mut units = BTreeMap::new();
         for (number, range) in (0..).zip(crate::disks::pieces(0..size, u64::from(unit))) {
             let mut bytes = disk.read_vec(range.start, range.end - range.start)?;

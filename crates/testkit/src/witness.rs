@@ -2,9 +2,13 @@
 //!
 //! A test that needs one fails loudly where it is missing: a proof that did not run is not one.
 
+mod python;
+
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+
+pub use python::{dissect, libvhdi};
 
 /// What the programs are called and where Debian has them.
 const PACKAGES: &[(&str, &str)] = &[
@@ -40,6 +44,17 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mksquashfs", "squashfs-tools"),
     ("xorriso", "xorriso"),
     ("cryptsetup", "cryptsetup-bin"),
+    ("nbdinfo", "libnbd-bin"),
+    ("nbdcopy", "libnbd-bin"),
+    ("gzip", "gzip"),
+    ("bzip2", "bzip2"),
+    ("xz", "xz-utils"),
+    ("zstd", "zstd"),
+    ("pigz", "pigz"),
+    ("tar", "tar"),
+    ("dmg2img", "dmg2img"),
+    ("7z", "7zip"),
+    ("ewfacquire", "ewf-tools"),
 ];
 
 /// Where Debian has the programs of the administrator, which an ordinary user's `PATH` leaves out.
@@ -154,6 +169,39 @@ pub fn vmdkinfo(image: &Path) -> String {
 #[must_use]
 pub fn qcowinfo(image: &Path) -> String {
     must("qcowinfo", [image])
+}
+
+/// Runs a script of the Python that `cargo xtask setup` installs, which has to succeed, and returns its standard output.
+///
+/// # Panics
+/// As [`must`].
+#[must_use]
+pub fn python(script: &str, arguments: &[&Path]) -> String {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/witness-python/bin/python");
+    if !own.exists() {
+        fail(&format!("{} is needed as a witness: `cargo xtask setup` installs it", own.display()));
+    }
+    let arguments = arguments.iter().map(|argument| argument.as_os_str());
+    must(own.to_string_lossy().as_ref(), ["-c", script].map(OsStr::new).into_iter().chain(arguments))
+}
+
+/// What OpenStack's gate says of an image: `safe` with the format and the size, or `refused` with the reason.
+///
+/// # Panics
+/// As [`python`].
+#[must_use]
+pub fn openstack(image: &Path) -> String {
+    let script = "
+import sys
+from oslo_utils.imageutils import format_inspector as f
+try:
+    i = f.detect_file_format(sys.argv[1])
+    i.safety_check()
+    print('safe', str(i), i.virtual_size)
+except Exception as e:
+    print('refused', type(e).__name__, e)
+";
+    python(script, &[image]).trim().to_owned()
 }
 
 /// All that a program said.

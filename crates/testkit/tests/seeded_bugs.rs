@@ -14,7 +14,7 @@ use transload_block::{
     Error, ErrorKind, Extent, FileBlock, HostExtent, HostExtents, HostLocation, Memory, Reserve, Result, Storage,
     ZeroMode, check_range, check_span,
 };
-use transload_image::codec::Encoder;
+use transload_image::codec::{Encoder, Level};
 use transload_testkit::conformance::{self, Sentence};
 use transload_testkit::{Misbehaving, Overlay, Random};
 
@@ -247,7 +247,7 @@ impl EncodedRead for Driver {
         }
         let from = if self.has(Bug::EncodedUnitIsTheNextOne) { (start + UNIT) % (64 * UNIT) } else { start };
         let unit = self.device.read_vec(from, UNIT.min(self.size() - from))?;
-        Encoder::new(Codec::Zlib, 1)?.encode(&unit, 1 << 20, stored)?;
+        Encoder::new(Codec::Zlib, Level::FAST)?.encode(&unit, 1 << 20, stored)?;
         let end = if self.has(Bug::EncodedUnitIsPadded) { start + 2 * UNIT } else { range.end };
         Ok(Some(EncodedUnit { codec: Codec::Zlib, range: start..end }))
     }

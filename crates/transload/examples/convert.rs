@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
+use transload::image::codec::Level;
 
 use transload::block::{Error, ErrorKind, Result};
 use transload::convert::{Compression, Input, Output, Plan, Progress, ProgressDelta, Settings};
@@ -45,7 +46,7 @@ fn main() -> Result<()> {
     };
     let qcow2 = Format::by_name("qcow2").ok_or_else(|| Error::new(ErrorKind::Unsupported, "qcow2"))?;
     let settings = Settings {
-        compression: Some(Compression { kind: None, level: Plan::DEFAULT_LEVEL }),
+        compression: Some(Compression { kind: None, level: Level::default() }),
         verify: true,
         progress: Some(Arc::new(Percent::default())),
         ..Settings::new(qcow2)

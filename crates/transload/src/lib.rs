@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The crates underneath are re-exported whole: [`block`] is the contract of a virtual disk, [`image`] the formats behind
-//! it, [`convert`] the engine that moves the bytes, [`volume`] the partitions and logical volumes on a disk. What stands here
+//! it, [`convert`] the engine that moves the bytes, [`volume`] the partitions and logical volumes on a disk, [`filesystem`] the
+//! files in them, [`inspect`] what they tell of a system, [`nbd`] a server and a client of disks over a network. What stands here
 //! is the short way for files.
 //!
 //! Everything is synchronous; devices are `Send + Sync` and read by any number of threads at once. Images are hostile
@@ -56,14 +57,25 @@
 //! # }
 //! ```
 
+mod overlay;
+
 use std::path::{Path, PathBuf};
 
+pub mod export;
+pub mod import;
+pub mod repack;
+pub mod validate;
+
+pub use transload_appliance as appliance;
 pub use transload_block as block;
 pub use transload_convert as convert;
 pub use transload_filesystem as filesystem;
 pub use transload_image as image;
 pub use transload_inspect as inspect;
+pub use transload_nbd as nbd;
 pub use transload_volume as volume;
+
+pub use overlay::open_overlay;
 
 use block::Result;
 use convert::{Input, Output, Plan, Report, Settings};
@@ -100,6 +112,10 @@ pub fn convert_file(from: impl AsRef<Path>, to: impl Into<PathBuf>, settings: &S
     let output = Output::Path(to.into());
     Plan::new(&input, &output, settings)?.run(input, output, settings)
 }
+
+/// Every property that must hold for any bytes, by the crate that reads them: what the fuzz targets call.
+#[doc(hidden)]
+pub const PROPERTIES: &[&[block::Property]] = &[image::properties::ALL, inspect::properties::ALL, nbd::properties::ALL, volume::properties::ALL];
 
 /// The README's example, compiled with the documentation's tests.
 #[cfg(doctest)]

@@ -12,6 +12,7 @@ use transload::block::{Error, ErrorKind, Result};
 use transload::convert::{
     Cancel, Compression, CompressionKind, DigestKind, Input, Output, Plan, Preallocation, Progress, Report, Settings,
 };
+use transload::image::codec::Level;
 use transload::image::{Access, Format, OptionValues};
 
 use crate::args::{self, Digest, ProgressArgs, ReadArgs, ReferenceArgs};
@@ -48,9 +49,9 @@ pub(crate) struct Arguments {
     #[arg(short = 'c', long = "compress", value_name = "CODEC", value_enum, num_args = 0..=1, require_equals = true,
           default_missing_value = "auto")]
     compress: Option<Codec>,
-    /// How hard to compress, from 1 (fastest) to 12 (smallest); implies -c
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=12))]
-    level: Option<u32>,
+    /// How hard to compress: fast, balanced (the default), max, or a number from 1 (fastest) to 12 (smallest); implies -c
+    #[arg(long, value_name = "LEVEL", value_parser = args::level)]
+    level: Option<Level>,
     /// Worker threads; as many as there are cores when not given
     #[arg(long, value_name = "N", value_parser = args::threads())]
     threads: Option<NonZeroUsize>,
@@ -63,6 +64,9 @@ pub(crate) struct Arguments {
     /// Read the result back and compare what a guest sees
     #[arg(long)]
     verify: bool,
+    /// Pass compressed units on without decoding them for their proof; what a damaged source holds then goes over unseen
+    #[arg(long)]
+    trust_source: bool,
     /// Print the digest of the bytes that a guest sees; may be given twice
     #[arg(long = "digest", value_name = "ALGORITHM", value_enum)]
     digests: Vec<Digest>,
@@ -114,6 +118,7 @@ const EXAMPLES: &str = "\
 Examples:
   transload convert disk.vmdk disk.qcow2
   transload convert -c=zstd disk.raw disk.qcow2
+  transload convert --level fast disk.raw disk.qcow2
   transload convert -O vmdk -o subformat=streamOptimized disk.qcow2 disk.vmdk
   transload convert --source-option snapshot=before disk.qcow2 before.raw
   curl -sL https://example.org/disk.vmdk | transload convert - disk.qcow2
@@ -164,9 +169,6 @@ fn execute(arguments: &Arguments, to_pipe: bool, cancel: &Cancel) -> Result<Verd
     if arguments.dry_run {
         return dry_run(&plan, arguments.json);
     }
-    if !arguments.progress.quiet {
-        target::announce_device(&arguments.target);
-    }
     let report = plan.run(input, output, &settings);
     // The bar is gone before anything else is said.
     drop(display);
@@ -190,26 +192,31 @@ fn settings(arguments: &Arguments, cancel: &Cancel) -> Result<Settings> {
             Prealloc::Full => Preallocation::Full,
         },
         verify: arguments.verify,
+        trust_source: arguments.trust_source,
         digests,
         force: arguments.force,
         seed: arguments.seed.clone(),
+        on_device: (!arguments.progress.quiet).then_some(target::announce_device),
         cancel: cancel.clone(),
         ..Settings::new(format)
     })
 }
 
 /// What `-c` and `--level` ask for; either is enough.
-fn compression(codec: Option<Codec>, level: Option<u32>) -> Option<Compression> {
+fn compression(codec: Option<Codec>, level: Option<Level>) -> Option<Compression> {
     let kind = match codec {
         None if level.is_none() => return None,
         None | Some(Codec::Auto) => None,
         Some(Codec::Zlib) => Some(CompressionKind::Zlib),
         Some(Codec::Zstd) => Some(CompressionKind::Zstd),
     };
-    Some(Compression { kind, level: level.unwrap_or(Plan::DEFAULT_LEVEL) })
+    Some(Compression { kind, level: level.unwrap_or_default() })
 }
 
 fn output(arguments: &Arguments) -> Result<Output> {
+    if let Some(address) = input::nbd_address(&arguments.target) {
+        return target::nbd_export(address);
+    }
     if !input::is_standard_stream(&arguments.target) {
         return Ok(Output::Path(arguments.target.clone()));
     }
@@ -267,7 +274,7 @@ fn say(arguments: &Arguments, report: &Report, to_pipe: bool) -> Result<()> {
         for warning in &report.warnings {
             eprintln!("transload: warning: {warning}");
         }
-        eprintln!("transload: {target}: {}", summary(report));
+        eprintln!("transload: {}: {}", target::shown(&arguments.target), summary(report));
     }
     if arguments.json {
         let format = target::format(arguments.target_format, &arguments.target)?.name;

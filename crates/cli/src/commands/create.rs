@@ -13,7 +13,7 @@ use transload::image::{
 
 use crate::args;
 use crate::failure::Verdict;
-use crate::{help, target, text};
+use crate::{help, input, target, text};
 
 /// Create an empty image
 #[derive(Args, Debug)]
@@ -61,6 +61,10 @@ struct Document {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
+    if input::is_standard_stream(&arguments.image) {
+        return Err(Error::new(ErrorKind::InvalidInput, "an empty image is made in a file, not on standard output")
+            .with_remedy("write ./- for a file of that name, or convert an empty disk with `convert … -`"));
+    }
     let format = target::format(arguments.format, &arguments.image)?;
     let options = OptionValues::parse(format.create_options, arguments.options.iter().map(String::as_str))?;
     let backing = open_backing(&arguments.image, &options)?;
@@ -77,8 +81,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
             let text = format!("{}: is a block device", arguments.image.display());
             return Err(Error::new(ErrorKind::Denied, text).with_remedy("overwrite what is on it with --force"));
         }
+        let device = InPlace::open(&arguments.image)?;
         target::announce_device(&arguments.image);
-        image.write(&InPlace::open(&arguments.image)?)?;
+        image.write(&device)?;
     } else {
         let files = AtomicFiles::create(&arguments.image, arguments.force, Vec::new())?;
         image.write(&files)?;
@@ -152,7 +157,7 @@ impl Empty {
             (_, Some(sink)) => {
                 let (size, options, ids) = (self.size, &self.options, &self.ids);
                 let (output, name) = (SinkOutput::Files(files), files.name());
-                sink(SinkRequest { output, name, size, options, level: 1, ids, extents: Some(&[]) })?.finish()
+                sink(SinkRequest { output, name, size, options, level: None, ids, extents: Some(&[]) })?.finish()
             }
             _ => {
                 let title = self.format.title;

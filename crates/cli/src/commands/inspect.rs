@@ -14,9 +14,9 @@ use crate::volumes::document::DiskDocument;
 use crate::volumes::listing::printable;
 use crate::volumes::{self, VolumeArgs, listing};
 
-/// Tell what is on a disk: partitions, filesystems, operating systems, boot loaders, encrypted volumes
+/// Tell what is on a disk: partitions, filesystems, operating systems
 ///
-/// Nothing is run, mounted or written. A filesystem that cannot be read is told of, and the others are looked at.
+/// Boot loaders, kernels, encrypted volumes and mounts as well. Nothing is run, mounted or written. A filesystem that cannot be read is told of, and the others are looked at.
 #[derive(Args, Debug)]
 #[command(
     after_help = "Examples:\n  transload inspect disk.vmdk\n  transload inspect --json disk.qcow2\n  transload inspect --with-disk data.qcow2 root.qcow2"

@@ -10,8 +10,10 @@ mod convert;
 mod cp;
 mod create;
 mod digest;
+mod export;
 mod find;
 mod formats;
+mod import;
 mod info;
 mod inspect;
 mod ln;
@@ -21,12 +23,15 @@ mod map;
 mod measure;
 mod mkdir;
 mod mkfs;
+mod nbd;
 mod partitions;
+mod repack;
 mod resize;
 mod rm;
 mod script;
 mod stat;
 mod tar;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -55,6 +60,10 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Convert(convert::Arguments),
+    Export(export::Arguments),
+    Import(import::Arguments),
+    Validate(validate::Arguments),
+    Repack(repack::Arguments),
     Info(info::Arguments),
     Map(map::Arguments),
     Check(check::Arguments),
@@ -78,6 +87,7 @@ enum Command {
     Ln(ln::Arguments),
     Mkfs(mkfs::Arguments),
     Script(script::Arguments),
+    Nbd(nbd::Arguments),
     Formats(formats::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -88,6 +98,10 @@ impl Command {
     fn json(&self) -> bool {
         match self {
             Self::Convert(arguments) => arguments.json,
+            Self::Export(arguments) => arguments.json,
+            Self::Import(arguments) => arguments.json,
+            Self::Validate(arguments) => arguments.json,
+            Self::Repack(arguments) => arguments.json,
             Self::Info(arguments) => arguments.json,
             Self::Map(arguments) => arguments.json,
             Self::Check(arguments) => arguments.json,
@@ -105,13 +119,17 @@ impl Command {
             Self::Script(arguments) => arguments.json,
             Self::Formats(arguments) => arguments.json,
             Self::Cat(_) | Self::Tar(_) | Self::Cp(_) | Self::Mkdir(_) | Self::Rm(_) => false,
-            Self::Chmod(_) | Self::Chown(_) | Self::Ln(_) | Self::Completions(_) | Self::Man(_) => false,
+            Self::Chmod(_) | Self::Chown(_) | Self::Ln(_) | Self::Nbd(_) | Self::Completions(_) | Self::Man(_) => false,
         }
     }
 
     fn run(&self) -> Result<Verdict> {
         match self {
             Self::Convert(arguments) => convert::run(arguments),
+            Self::Export(arguments) => export::run(arguments),
+            Self::Import(arguments) => import::run(arguments),
+            Self::Validate(arguments) => validate::run(arguments),
+            Self::Repack(arguments) => repack::run(arguments),
             Self::Info(arguments) => info::run(arguments),
             Self::Map(arguments) => map::run(arguments),
             Self::Check(arguments) => check::run(arguments),
@@ -135,6 +153,7 @@ impl Command {
             Self::Ln(arguments) => ln::run(arguments),
             Self::Mkfs(arguments) => mkfs::run(arguments),
             Self::Script(arguments) => script::run(arguments),
+            Self::Nbd(arguments) => nbd::run(arguments),
             Self::Formats(arguments) => formats::run(arguments),
             Self::Completions(arguments) => completions::run(arguments),
             Self::Man(arguments) => man::run(arguments),

@@ -33,6 +33,8 @@ fn every_target_reads_back_as_the_source_was() {
         ("a.vmdk", &[]),
         ("b.vmdk", &["-o", "subformat=streamOptimized"]),
         ("c.vmdk", &["-o", "subformat=monolithicFlat"]),
+        ("d.vmdk", &["-o", "subformat=twoGbMaxExtentFlat", "--prealloc", "falloc"]),
+        ("e.vmdk", &["-o", "subformat=vmfs", "--prealloc", "full"]),
     ];
     for (target, options) in targets {
         let arguments = [&["convert", "disk.raw", target, "--verify"], *options].concat();
@@ -85,6 +87,9 @@ fn a_pipe_is_read_and_written_in_one_pass() {
     assert!(through.status.success(), "{}", complaint(&through));
     assert_eq!(through.stdout.len(), 10_485_760);
     assert!(complaint(&through).contains(VMWARE_DIGEST), "{}", complaint(&through));
+
+    let passed = run_with_input(path, &["convert", "-f", "raw", "-", "-O", "raw", "-"], &disk());
+    assert!(passed.status.success() && passed.stdout == disk(), "{}", complaint(&passed));
 
     let streamed = run_with_input(path, &["convert", "-", "stream.raw", "--digest", "sha256"], &stream);
     assert!(streamed.status.success(), "{}", complaint(&streamed));

@@ -81,6 +81,8 @@ fn what_the_program_prints_is_documented() {
         ("digest", &["digest", "disk.qcow2"]),
         ("create", &["create", "empty.qcow2", "1M"]),
         ("resize", &["resize", "empty.qcow2", "2M"]),
+        ("partitions", &["partitions", "disk.raw"]),
+        ("inspect", &["inspect", "disk.raw"]),
         ("formats", &["formats"]),
         ("script", &["script", "script.txt", "files.raw"]),
         ("ls", &["ls", "files.raw:/"]),
@@ -100,6 +102,70 @@ fn what_the_program_prints_is_documented() {
     }
     let failed = run(path, &["info", "none", "--json"]);
     expect_documented("Failures", "", &serde_json::from_slice(&failed.stdout).unwrap());
+}
+
+#[test]
+fn every_field_of_a_disk_is_documented() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fs::write(path.join("luks.raw"), [&b"LUKS\xba\xbe\x00\x02"[..], &[0; 160], b"0123", &[0; 9000]].concat()).unwrap();
+    succeed(path, &["create", "disk.raw", "8M"]);
+    let disk = document(path, &["partitions", "disk.raw", "--init", "gpt", "--add", "rest,name=x"]);
+    for (section, name) in
+        [("partitions", "luks.raw"), ("inspect", "luks.raw"), ("partitions", "disk.raw"), ("inspect", "disk.raw")]
+    {
+        expect_documented(section, "", &document(path, &[section, name]));
+    }
+    // Nothing that is documented is missing but what depends on the contents.
+    for field in ["image", "virtual-size", "table", "id", "sector-size", "partitions", "groups", "findings"] {
+        assert!(disk.get(field).is_some(), "{field}");
+    }
+    let mut inspection = transload::inspect::Inspection::default();
+    let text = || Some(String::from("text"));
+    inspection.systems.push(transload::inspect::System {
+        volume: String::new(),
+        root: String::new(),
+        family: transload::inspect::Family::Linux,
+        name: text(),
+        id: text(),
+        version: text(),
+        architecture: text(),
+        hostname: text(),
+        kernels: vec![],
+        registry: vec![],
+        mounts: vec![transload::inspect::Mount {
+            source: String::new(),
+            mount_point: String::new(),
+            kind: String::new(),
+            options: String::new(),
+            state: transload::inspect::MountState::Locked,
+            volume: text(),
+        }],
+    });
+    inspection.boot_loaders.push(transload::inspect::BootLoader {
+        name: String::new(),
+        firmware: Some("uefi"),
+        volume: String::new(),
+        path: text(),
+    });
+    inspection.encrypted.push(transload::inspect::Encrypted {
+        volume: String::new(),
+        kind: "crypto_LUKS",
+        version: Some("2"),
+        label: text(),
+        uuid: text(),
+    });
+    inspection.unreadable.push(transload::inspect::Unreadable {
+        volume: String::new(),
+        kind: "xfs",
+        reason: String::new(),
+    });
+    let value = serde_json::to_value(inspection).unwrap();
+    expect_documented("inspect", "", &value);
+    for list in ["systems[]", "systems[].mounts[]", "boot-loaders[]", "encrypted[]", "unreadable[]"] {
+        let inner = list.split('.').fold(value.clone(), |value, part| value[part.trim_end_matches("[]")][0].clone());
+        expect_exactly("inspect", list, &inner);
+    }
 }
 
 #[test]

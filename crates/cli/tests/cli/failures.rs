@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::run::{complaint, disk, fail, folder_with_disk, names, run, succeed};
+use crate::run::{complaint, disk, fail, folder_with_disk, names, run, succeed, transload};
 
 #[test]
 fn a_missing_image_is_named_with_its_cause() {
@@ -156,6 +156,29 @@ fn a_reference_that_is_denied_tells_how_to_allow_it() {
 #[test]
 fn room_that_cannot_be_set_aside_is_said_with_a_way_out() {
     let folder = folder_with_disk();
-    let said = fail(folder.path(), &["convert", "--prealloc", "full", "disk.raw", "a.vmdk"], 5);
+    let said = fail(folder.path(), &["convert", "--prealloc", "full", "disk.raw", "a.vmdk"], 2);
+    assert!(said.contains("hint: choose a flat kind, such as subformat=monolithicFlat"), "{said}");
+    let streamed = ["convert", "--prealloc", "full", "-c", "disk.raw", "a.vmdk"];
+    let said = fail(folder.path(), &streamed, 5);
     assert!(said.contains("hint: leave out --prealloc"), "{said}");
+}
+
+#[test]
+fn a_failure_of_standard_output_is_told_as_its_own() {
+    let folder = folder_with_disk();
+    let path = folder.path();
+    for format in ["raw", "qcow2", "vmdk"] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = transload(path, &["convert", "disk.raw", "-O", format, "-"]).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(8), "{}", complaint(&output));
+        assert!(complaint(&output).contains("standard output: No space left"), "{}", complaint(&output));
+    }
+    let said = fail(path, &["convert", "disk.raw", "-"], 2);
+    assert!(said.contains("standard output: the name does not tell the format"), "{said}");
+    let sparse = ["convert", "disk.raw", "-O", "vmdk", "-o", "subformat=monolithicSparse", "-"];
+    let said = fail(path, &sparse, 5);
+    assert!(said.contains("monolithicSparse cannot be written to a pipe"), "{said}");
+    assert!(said.contains("hint: write to a file, or choose subformat=streamOptimized"), "{said}");
+    fail(path, &["create", "-O", "raw", "-", "1M"], 2);
+    assert_eq!(names(path), ["disk.raw"]);
 }

@@ -12,4 +12,6 @@ mod failures;
 mod faults;
 mod files;
 mod interrupts;
+mod nbd;
 mod run;
+mod volumes;

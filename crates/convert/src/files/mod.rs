@@ -14,6 +14,7 @@
 //! Block devices are no files to be replaced: [`InPlace`] writes them where they are.
 
 mod counted;
+mod folder;
 mod place;
 
 use std::ffi::{OsStr, OsString};
@@ -31,6 +32,7 @@ use transload_image::{FileIdentity, TargetFiles};
 use crate::job::lock;
 use counted::Counted;
 pub(crate) use counted::CountedPipe;
+pub use folder::AtomicFolder;
 use place::Placed;
 
 /// The folders of all outputs that are not whole yet.
@@ -251,7 +253,7 @@ fn make_staging(folder: &Path, name: &str) -> Result<PathBuf> {
     }
 }
 
-/// A block device that is written where it is.
+/// A block device, or another storage that is no file to be replaced, written where it is.
 #[derive(Debug)]
 pub struct InPlace {
     name: String,
@@ -269,11 +271,17 @@ impl InPlace {
         let exclusive = i32::try_from(rustix::fs::OFlags::EXCL.bits()).unwrap_or(0);
         let file = File::options().read(true).write(true).custom_flags(exclusive).open(path);
         let file = file.map_err(|error| Error::io(format!("{}: open for writing", path.display()), error))?;
-        let written = Arc::default();
         let storage = Arc::new(FileBlock::from_file(file, path, true)?);
-        let storage = Arc::new(Counted::new(storage, Arc::clone(&written)));
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        Ok(Self { name, storage, written })
+        Ok(Self::over(name, storage))
+    }
+
+    /// A storage that is open already and called `name`.
+    #[must_use]
+    pub fn over(name: String, storage: Arc<dyn Storage>) -> Self {
+        let written = Arc::default();
+        let storage = Arc::new(Counted::new(storage, Arc::clone(&written)));
+        Self { name, storage, written }
     }
 
     /// The device's bytes.
@@ -299,7 +307,7 @@ impl TargetFiles for InPlace {
     }
 
     fn sibling(&self, name: &str) -> Result<Arc<dyn Storage>> {
-        let text = format!("a block device has no room for a further file '{name}'");
+        let text = format!("a target that is written in place has no room for a further file '{name}'");
         Err(Error::new(ErrorKind::Unsupported, text).with_remedy("choose a variant that is one file"))
     }
 }

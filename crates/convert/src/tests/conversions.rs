@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use transload_image::codec::Level;
 
 use transload_block::{BlockRead, ErrorKind, Memory};
 
@@ -33,7 +34,7 @@ fn used(disk: &Disk) -> usize {
 }
 
 fn compressed(mut settings: Settings) -> Settings {
-    settings.compression = Some(Compression { kind: None, level: 1 });
+    settings.compression = Some(Compression { kind: None, level: Level::FAST });
     settings
 }
 
@@ -160,6 +161,39 @@ fn a_pipe_gets_the_ordered_shape_without_compression() {
 }
 
 #[test]
+fn a_raw_pipe_takes_a_stream_of_unknown_size() {
+    for size in SIZES {
+        for threads in [1, 4] {
+            let disk = Disk::mixed(*size, 6);
+            let wanted = disk.to_vec();
+            let end = disk.units.last_key_value().map_or(0, |(index, _)| (*size).min((index + 1) * UNIT));
+            let input = Input::Stream { format: &FLAT, stream: Box::new(DiskStream { disk, knows_size: false }) };
+            let pipe = SharedPipe::default();
+            let settings =
+                Settings { digests: vec![DigestKind::Sha256], ..settings(&transload_image::raw::FORMAT, "", threads) };
+            let report = convert(input, Output::Pipe(Box::new(pipe.clone())), &settings).unwrap();
+            let written = pipe.0.lock().unwrap().clone();
+            assert!(written == wanted[..usize::try_from(end).unwrap()], "{size} {threads}");
+            assert_eq!((report.virtual_size, report.written), (end, end));
+            let flat: Arc<dyn BlockRead> = Arc::new(Memory::from(written));
+            let again = digest(&flat, &settings.digests, &ScanSettings::default()).unwrap();
+            assert_eq!(report.digests, again, "{size} {threads}");
+        }
+    }
+}
+
+#[test]
+fn room_cannot_be_set_aside_for_a_disk_of_unknown_size() {
+    let stream = DiskStream { disk: Disk::mixed(1 << 20, 8), knows_size: false };
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(&transload_image::raw::FORMAT, "preallocation=full", 1);
+    let input = Input::Stream { format: &FLAT, stream: Box::new(stream) };
+    let error = convert(input, Output::Path(folder.path().join("x")), &settings).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn a_backed_target_gets_its_zeroes_written() {
     let disk = Disk::mixed(7 << 20, 3);
     let size = disk.size;
@@ -260,7 +294,7 @@ fn a_plan_says_what_will_be_done() {
     let plan = Plan::new(&input, &path(), &compressed(settings(&LOG, "", 2))).unwrap();
     assert_eq!(plan.shape, Shape::Ordered);
     let text = plan.to_string();
-    for words in ["1048576 bytes", "ordered", "level 1", "pass unchanged", "threads   2"] {
+    for words in ["1048576 bytes", "ordered", "level fast", "pass unchanged", "threads   2"] {
         assert!(text.contains(words), "{words} in {text}");
     }
     assert_eq!(Plan::new(&input, &path(), &settings(&LOG, "", 2)).unwrap().shape, Shape::Random);

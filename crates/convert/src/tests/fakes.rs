@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use transload_image::codec::Level;
 
 use transload_block::{
     BlockEncoder, BlockLimits, BlockRead, BlockSink, BlockStatus, BlockStream, BlockWrite, Capabilities, Codec,
@@ -143,7 +144,7 @@ impl EncodedRead for Disk {
         let index = offset / UNIT;
         // Every other unit is compressed.
         let Some(unit) = self.units.get(&index).filter(|_| index.is_multiple_of(2)) else { return Ok(None) };
-        assert!(Encoder::new(Codec::Deflate, 12)?.encode(unit, unit.len(), stored)?);
+        assert!(Encoder::new(Codec::Deflate, Level::MAX)?.encode(unit, unit.len(), stored)?);
         Ok(Some(EncodedUnit { codec: Codec::Deflate, range: index * UNIT..self.size.min((index + 1) * UNIT) }))
     }
 }
@@ -172,7 +173,7 @@ impl BlockStream for DiskStream {
         let payload = match index % 3 {
             0 if unit.iter().all(|byte| *byte == 0) => Payload::Zero,
             1 => {
-                assert!(Encoder::new(Codec::Deflate, 12)?.encode(&unit, unit.len(), &mut buffer)?);
+                assert!(Encoder::new(Codec::Deflate, Level::MAX)?.encode(&unit, unit.len(), &mut buffer)?);
                 Payload::Encoded { codec: Codec::Deflate, bytes: buffer }
             }
             _ => Payload::Plain(unit[..usize::try_from(length).unwrap()].to_vec()),
@@ -448,7 +449,7 @@ impl std::fmt::Debug for Sink {
 
 #[derive(Debug)]
 struct Deflating {
-    level: u32,
+    level: Option<Level>,
 }
 
 impl BlockEncoder for Deflating {
@@ -458,21 +459,19 @@ impl BlockEncoder for Deflating {
 
     fn encode(&self, unit: &[u8], stored: &mut Vec<u8>) -> Result<Form> {
         assert_eq!(unit.len(), UNIT_BYTES);
-        if self.level == 0 {
-            return Ok(Form::Plain);
-        }
+        let Some(level) = self.level else { return Ok(Form::Plain) };
         stored.clear();
-        let fits = Encoder::new(Codec::Deflate, self.level)?.encode(unit, unit.len() - 1, stored)?;
+        let fits = Encoder::new(Codec::Deflate, level)?.encode(unit, unit.len() - 1, stored)?;
         stored.insert(0, b'e');
         Ok(if fits { Form::Encoded } else { Form::Plain })
     }
 
-    fn adopt(&self, codec: Codec, encoded: &[u8], unit: &[u8], stored: &mut Vec<u8>) -> Result<bool> {
-        assert_eq!((codec, unit.len()), (Codec::Deflate, UNIT_BYTES));
+    fn adopt(&self, codec: Codec, encoded: &[u8], unit: Option<&[u8]>, stored: &mut Vec<u8>) -> Result<bool> {
+        assert_eq!((codec, unit.map_or(UNIT_BYTES, <[u8]>::len)), (Codec::Deflate, UNIT_BYTES));
         stored.clear();
         stored.push(b'a');
         stored.extend(encoded);
-        Ok(self.level > 0)
+        Ok(self.level.is_some())
     }
 }
 

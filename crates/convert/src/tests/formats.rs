@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use transload_image::codec::Level;
 
 use transload_block::{BlockRead, ErrorKind, FileBlock};
 use transload_image::{Format, OpenSettings, Opened, OptionValues, Source, open};
@@ -40,7 +41,7 @@ fn target(format: &str, options: &str, level: u32) -> Settings {
     let format = Format::by_name(format).unwrap();
     let mut settings = Settings::new(format);
     settings.options = OptionValues::parse(format.create_options, [options]).unwrap();
-    settings.compression = (level > 0).then_some(Compression { kind: None, level });
+    settings.compression = Level::number(level).ok().map(|level| Compression { kind: None, level });
     settings.verify = true;
     settings
 }

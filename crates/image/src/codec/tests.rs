@@ -23,7 +23,12 @@ fn corrupt(codec: Codec, stored: &[u8], room: usize) {
     assert!(error.to_string().contains(&format!("{codec:?}")), "{error}");
 }
 
-fn encoded(codec: Codec, level: u32, unit: &[u8]) -> Vec<u8> {
+/// Every point of the scale.
+fn levels() -> Vec<Level> {
+    LEVELS.map(|number| Level::number(number).unwrap()).chain([Level::FAST, Level::BALANCED, Level::MAX]).collect()
+}
+
+fn encoded(codec: Codec, level: Level, unit: &[u8]) -> Vec<u8> {
     let mut stored = Vec::new();
     assert!(Encoder::new(codec, level).unwrap().encode(unit, 2 * unit.len() + 1000, &mut stored).unwrap());
     stored
@@ -61,7 +66,7 @@ fn a_unit_that_holds_more_than_there_is_room_for_is_corrupt() {
             corrupt(codec, stored, room);
         }
         // A bomb: a mebibyte in about a kilobyte.
-        corrupt(codec, &encoded(codec, 12, &vec![0; 1 << 20]), 65536);
+        corrupt(codec, &encoded(codec, Level::MAX, &vec![0; 1 << 20]), 65536);
     }
 }
 
@@ -82,6 +87,29 @@ fn padding_behind_the_stream_is_not_looked_at() {
             assert_eq!(decode(codec, &[stored, padding].concat(), &mut unit).unwrap(), TEXT.len());
             assert_eq!(unit, TEXT, "{codec:?}");
         }
+    }
+}
+
+#[test]
+fn a_stream_ends_where_it_ends() {
+    let unit: Vec<u8> = (0..65536_u32).map(|at| u8::try_from(at * at % 251).unwrap() & 0x3f).collect();
+    for (codec, level) in [Codec::Deflate, Codec::Zstd]
+        .into_iter()
+        .flat_map(|codec| levels().into_iter().map(move |level| (codec, level)))
+    {
+        let stored = encoded(codec, level, &unit);
+        for padding in [&[][..], &[0], &[0xff; 511], &stored] {
+            let mut padded = [&stored, padding].concat();
+            let mut back = vec![0; unit.len()];
+            assert_eq!(decode_and_trim(codec, &mut padded, &mut back).unwrap(), unit.len());
+            assert!(padded == stored && back == unit, "{codec:?} at {level}");
+        }
+        for length in [0, 1, stored.len() / 2, stored.len() - 1] {
+            let error = decode_and_trim(codec, &mut stored[..length].to_vec(), &mut vec![0; unit.len()]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{codec:?} cut to {length}: {error}");
+        }
+        let error = decode_and_trim(codec, &mut stored.clone(), &mut vec![0; unit.len() - 1]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     }
 }
 
@@ -133,12 +161,12 @@ fn a_decoder_is_good_after_a_bad_unit() {
 #[test]
 fn an_encoder_keeps_to_the_limit() {
     let unit: Vec<u8> = (0..65536_u32).map(|at| u8::try_from(at.wrapping_mul(2_654_435_761) >> 24).unwrap()).collect();
-    for codec in CODECS {
-        let mut encoder = Encoder::new(codec, 6).unwrap();
+    for (codec, level) in CODECS.into_iter().flat_map(|codec| levels().into_iter().map(move |level| (codec, level))) {
+        let mut encoder = Encoder::new(codec, level).unwrap();
         let mut stored = vec![9; 7];
         assert!(encoder.encode(&unit, 70_000, &mut stored).unwrap());
         let length = stored.len();
-        assert!(!encoder.encode(&unit, length / 2, &mut stored).unwrap(), "{codec:?}");
+        assert!(!encoder.encode(&unit, length / 2, &mut stored).unwrap(), "{codec:?} at {level}");
         assert!(!encoder.encode(&unit, 0, &mut stored).unwrap());
         assert!(encoder.encode(&[0; 65536], 1000, &mut stored).unwrap());
         assert!(stored.len() <= 1000);
@@ -151,7 +179,7 @@ fn an_encoder_keeps_to_the_limit() {
 #[test]
 fn the_same_unit_gives_the_same_bytes_whatever_came_before() {
     for codec in CODECS {
-        for level in LEVELS {
+        for level in levels() {
             let mut encoder = Encoder::new(codec, level).unwrap();
             let (mut first, mut second) = (Vec::new(), Vec::new());
             encoder.encode(TEXT, 1000, &mut first).unwrap();
@@ -165,7 +193,40 @@ fn the_same_unit_gives_the_same_bytes_whatever_came_before() {
 #[test]
 fn a_level_outside_the_scale_is_the_callers_mistake() {
     for level in [0, 13, u32::MAX] {
-        assert_eq!(Encoder::new(Codec::Zlib, level).unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(Level::number(level).unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+    for text in ["", "0", "13", "-1", "Fast", "best", "4294967297"] {
+        assert_eq!(text.parse::<Level>().unwrap_err().kind(), ErrorKind::InvalidInput, "{text:?}");
+    }
+    for level in levels() {
+        assert_eq!(level.to_string().parse::<Level>().unwrap(), level);
+    }
+    assert_eq!(Level::NAMES.map(|name| name.parse::<Level>().unwrap()), [Level::FAST, Level::BALANCED, Level::MAX]);
+}
+
+#[test]
+fn noise_is_stored_where_there_is_room_and_refused_where_there_is_none() {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut noise = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    for length in [16 << 10, 65535, 65536, 65537, 300_000] {
+        let unit: Vec<u8> = (0..length).map(|_| noise()).collect();
+        for (codec, around) in [(Codec::Deflate, 0), (Codec::Zlib, 6)] {
+            for level in levels() {
+                let mut encoder = Encoder::new(codec, level).unwrap();
+                let mut stored = Vec::new();
+                assert!(!encoder.encode(&unit, length - 1, &mut stored).unwrap(), "{codec:?} at {level}");
+                let room = length + around + 5 * length.div_ceil(65535);
+                assert!(encoder.encode(&unit, room, &mut stored).unwrap(), "{codec:?} of {length} at {level}");
+                let mut back = vec![0; length];
+                assert_eq!(decode(codec, &stored, &mut back).unwrap(), length);
+                assert_eq!(back, unit, "{codec:?} of {length} at {level}");
+            }
+        }
     }
 }
 
@@ -173,7 +234,7 @@ proptest! {
     #[test]
     fn every_unit_comes_back(
         unit in prop::collection::vec(prop::sample::select(vec![0, 0, 0, 1, 0xff]), 0..5000),
-        level in LEVELS,
+        level in prop::sample::select(levels()),
         which in 0..3_usize,
     ) {
         let codec = CODECS[which];

@@ -1,7 +1,7 @@
 //! Whole files that are compressed: gzip (RFC 1952), bzip2, xz, Zstandard (RFC 8878). What is inside is not looked at.
 
-use super::{dmg, row, when};
-use crate::{Format, Match, ProbeWindow};
+use super::{row, when};
+use crate::{Format, Match, ProbeWindow, dmg};
 
 /// The row of gzip in the table of formats.
 pub(crate) const GZIP: Format = row("gzip", &["gz"], "gzip-compressed data", &["gz"], gzip);

@@ -5,7 +5,6 @@
 
 pub(crate) mod compressed;
 pub(crate) mod dmg;
-pub(crate) mod ewf;
 pub(crate) mod iso;
 pub(crate) mod luks;
 pub(crate) mod ova;

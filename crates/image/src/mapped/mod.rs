@@ -51,7 +51,7 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    fn new(file: Arc<dyn BlockRead>, cache_bytes: usize) -> Self {
+    pub(crate) fn new(file: Arc<dyn BlockRead>, cache_bytes: usize) -> Self {
         Self { file, pages: Mutex::default(), most: (cache_bytes / 4300).max(PAGES_MIN) }
     }
 

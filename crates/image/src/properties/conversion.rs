@@ -22,6 +22,12 @@ pub(super) const RANDOM: &[(&str, &str)] = &[
     ("vmdk", "subformat=monolithicSparse"),
     ("vmdk", "subformat=monolithicSparse,zeroed_grain=on"),
     ("raw", ""),
+    ("vhd", "block_size=512k"),
+    ("vhd", "subformat=fixed"),
+    ("vhdx", "block_size=1M"),
+    ("vhdx", "block_size=1M,subformat=fixed"),
+    ("vdi", ""),
+    ("vdi", "subformat=fixed"),
 ];
 
 /// Kinds of images that are made from front to back.
@@ -32,6 +38,7 @@ pub(super) const ORDERED: &[(&str, &str)] = &[
     ("vmdk", "subformat=streamOptimized,layout=front"),
     ("vmdk", "subformat=streamOptimized,layout=footer"),
     ("raw", ""),
+    ("vhd", "subformat=fixed"),
 ];
 
 /// Bytes of one operation in the input.
@@ -41,7 +48,7 @@ const OPERATIONS_MAX: usize = 64;
 
 /// The files of an image in memory.
 #[derive(Debug, Default)]
-struct Files(Mutex<BTreeMap<String, Arc<Memory>>>);
+pub(crate) struct Files(Mutex<BTreeMap<String, Arc<Memory>>>);
 
 impl TargetFiles for Files {
     fn name(&self) -> &'static str {
@@ -203,7 +210,7 @@ fn append_all(kind: &Kind, disk: &dyn BlockRead) -> Arc<dyn Storage> {
         name: "image",
         size: disk.size(),
         options: &kind.options,
-        level: 1,
+        level: Some(crate::codec::Level::default()),
         ids: &IdSource::from_material(b"conversion"),
         extents: None,
     };
@@ -244,7 +251,13 @@ fn adopt(
     let Some(found) = found.filter(|found| found.range.start == offset) else { return false };
     // A unit that the disk's end cuts off may hold anything behind it.
     let whole = found.range.end - offset == encoder.unit_size() && source.encoded_unit_size() == encoder.unit_size();
-    whole && encoder.adopt(found.codec, &encoded, unit, stored).expect("there is memory")
+    if !whole {
+        return false;
+    }
+    let mut decoded = vec![0; unit.len()];
+    let held = crate::codec::decode_and_trim(found.codec, &mut encoded, &mut decoded).expect("an own unit");
+    assert!((held, &*decoded) == (unit.len(), unit), "the unit as stored is the unit as read");
+    encoder.adopt(found.codec, &encoded, Some(unit), stored).expect("there is memory")
 }
 
 /// Compares an image with the model, in every way that it can be read, and has it checked.

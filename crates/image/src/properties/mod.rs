@@ -6,6 +6,7 @@
 //! is watched by whoever drives it (`cargo xtask fuzz`).
 
 mod conversion;
+mod read_only;
 mod seeds;
 #[cfg(test)]
 mod tests;
@@ -14,11 +15,19 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
-use transload_block::{BlockRead, Codec, ErrorKind, Memory, Payload};
+use transload_block::{BlockRead, Codec, ErrorKind, Memory, Payload, Property};
 
+pub(crate) use conversion::Files;
 pub use conversion::conversion;
+pub use read_only::{bochs_open, cloop_open, parallels_open, qcow1_open, qed_open};
 
+pub use crate::dmg::{fuzz_open as dmg_open, fuzz_unpack as dmg_chunk};
+pub use crate::ewf::fuzz_open as ewf_open;
+pub use crate::parallels::fuzz_description as parallels_description;
 pub use crate::qcow2::{fuzz_check as qcow2_check, fuzz_open as qcow2_open};
+pub use crate::vdi::fuzz::fuzz_open as vdi_open;
+pub use crate::vhd::fuzz::fuzz_any as vhd_open;
+pub use crate::vhdx::fuzz::fuzz_patched as vhdx_open;
 pub use crate::vmdk::fuzz::{
     fuzz_check as vmdk_check, fuzz_descriptor as vmdk_descriptor, fuzz_open as vmdk_open, fuzz_stream as vmdk_stream,
 };
@@ -27,28 +36,29 @@ use crate::{
     StreamRequest, codec, detect, detect_window, open, parse_size,
 };
 
-/// A property of any bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Property {
-    /// The name of its fuzz target.
-    pub name: &'static str,
-    /// Panics when it does not hold.
-    pub holds: fn(&[u8]),
-    /// Small inputs that reach far, to start from.
-    pub seeds: fn() -> Vec<Vec<u8>>,
-}
-
 /// Every property, by the name of its fuzz target.
 pub const ALL: &[Property] = &[
+    Property { name: "bochs_open", holds: bochs_open, seeds: read_only::bochs },
+    Property { name: "cloop_open", holds: cloop_open, seeds: read_only::cloop },
     Property { name: "codec", holds: any_codec, seeds: seeds::units },
     Property { name: "conversion", holds: conversion, seeds: seeds::operations },
     Property { name: "detection", holds: detection, seeds: seeds::images },
+    Property { name: "dmg_chunk", holds: dmg_chunk, seeds: seeds::chunks },
+    Property { name: "dmg_open", holds: dmg_open, seeds: seeds::apple },
+    Property { name: "ewf_open", holds: ewf_open, seeds: seeds::evidence },
     Property { name: "opening", holds: opening, seeds: seeds::images },
     Property { name: "options", holds: any_options, seeds: seeds::options },
+    Property { name: "parallels_description", holds: parallels_description, seeds: seeds::bundles },
+    Property { name: "parallels_open", holds: parallels_open, seeds: read_only::parallels },
+    Property { name: "qcow1_open", holds: qcow1_open, seeds: read_only::qcow1 },
     Property { name: "qcow2_check", holds: qcow2_check, seeds: seeds::qcow2 },
     Property { name: "qcow2_open", holds: qcow2_open, seeds: seeds::qcow2 },
+    Property { name: "qed_open", holds: qed_open, seeds: read_only::qed },
     Property { name: "raw_stream", holds: raw_stream, seeds: seeds::images },
     Property { name: "reference", holds: any_reference, seeds: seeds::names },
+    Property { name: "vdi_open", holds: vdi_open, seeds: crate::vdi::fuzz::seeds },
+    Property { name: "vhd_open", holds: vhd_open, seeds: crate::vhd::fuzz::seeds },
+    Property { name: "vhdx_open", holds: vhdx_open, seeds: crate::vhdx::fuzz::seeds },
     Property { name: "vmdk_check", holds: vmdk_check, seeds: seeds::vmdk },
     Property { name: "vmdk_descriptor", holds: vmdk_descriptor, seeds: seeds::descriptors },
     Property { name: "vmdk_open", holds: vmdk_open, seeds: seeds::vmdk },
@@ -94,8 +104,8 @@ const WHOLE_MAX: u64 = 8 << 20;
 /// How many answers about status are asked for.
 const STATUS_MAX: usize = 4096;
 
-/// What a device says of its status is true of what it reads, in one piece or in parts, and what it hands out in encoded
-/// form decodes to the same. Work is bounded by a constant.
+/// What a device says of its status is true of what it reads, in one piece or in parts; zeroes and holes can be read; what
+/// it hands out in encoded form decodes to the same. Work is bounded by a constant.
 pub fn device(device: &dyn BlockRead) {
     let size = device.size();
     let mut at = 0;
@@ -109,8 +119,10 @@ pub fn device(device: &dyn BlockRead) {
         let length = usize::try_from(extent.length.min(256 << 10)).expect("a quarter of a megabyte");
         let mut buf = vec![0xaa; length];
         let read = device.read_at(&mut buf, at);
-        if extent.status.reads_zero() && read.is_ok() {
-            assert!(buf.iter().all(|byte| *byte == 0), "{:?} at {at} reads as zeroes", extent.status);
+        if extent.status.reads_zero() {
+            // Nothing is stored there, so there is nothing that could be broken.
+            assert!(read.is_ok(), "{extent:?} is not readable: {read:?}");
+            assert!(buf.iter().all(|byte| *byte == 0), "{extent:?} does not read as zeroes");
         }
         check_encoded(device, at);
         at = extent.end();
@@ -144,19 +156,38 @@ fn check_encoded(device: &dyn BlockRead, at: u64) {
 /// Any bytes decode into the room there is, or are corrupt, in every codec; what was decoded can be encoded again.
 pub fn codec(stored: &[u8], room: usize) {
     for codec in [Codec::Deflate, Codec::Zlib, Codec::Zstd] {
-        let mut unit = vec![0; room];
+        let (mut unit, mut other) = (vec![0; room], vec![0; room]);
+        let mut trimmed = stored.to_vec();
+        let twice = codec::decode_and_trim(codec, &mut trimmed, &mut other);
         match codec::decode(codec, stored, &mut unit) {
             Ok(length) => {
                 assert!(length <= room);
-                let mut again = Vec::new();
-                let mut encoder = codec::Encoder::new(codec, 1).expect("level 1 is on the scale");
-                assert!(encoder.encode(&unit, 2 * room + 1000, &mut again).expect("there is memory"));
-                let mut back = vec![0; room];
-                assert_eq!(codec::decode(codec, &again, &mut back).expect("own stream"), room);
-                assert_eq!(back, unit);
+                assert_eq!(twice.expect("two decoders of one mind"), length);
+                assert_eq!(unit[..length], other[..length], "two decoders of one mind");
+                assert!(stored.starts_with(&trimmed));
+                assert_eq!(codec::decode(codec, &trimmed, &mut other).expect("nothing of it was cut off"), length);
+                encoded_again(codec, &unit);
             }
-            Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}"),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+                assert_eq!(twice.expect_err("two decoders of one mind").kind(), ErrorKind::Corrupt, "{error}");
+            }
         }
+    }
+}
+
+/// A unit comes back from every library that encodes it.
+fn encoded_again(codec: Codec, unit: &[u8]) {
+    let one = codec::Level::number(1).expect("1 is on the scale");
+    for level in [one, codec::Level::FAST, codec::Level::BALANCED] {
+        let mut again = Vec::new();
+        let mut encoder = codec::Encoder::new(codec, level).expect("a codec that is written");
+        assert!(encoder.encode(unit, 2 * unit.len() + 1000, &mut again).expect("there is memory"));
+        let mut back = vec![0; unit.len()];
+        assert_eq!(codec::decode(codec, &again, &mut back).expect("own stream"), unit.len());
+        assert_eq!(back, unit, "{codec:?} at {level}");
+        let fits = encoder.encode(unit, unit.len() / 2, &mut again).expect("there is memory");
+        assert!(!fits || again.len() <= unit.len() / 2, "{codec:?} at {level} keeps to the limit");
     }
 }
 

@@ -12,7 +12,7 @@ use super::error::Qcow2Error;
 use super::layout::entry;
 use super::map::{self, L2Entry};
 use super::tables::{Slice, index, read_padded};
-use super::write::{State, Writing};
+use super::writing::{State, Writing};
 
 impl Qcow2 {
     /// The slice that maps `guest`, marked as changed, in an L2 table that only this disk uses: allocated or copied when

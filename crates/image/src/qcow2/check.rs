@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! walk every structure ──► count references ──► compare with the stored counts ──► compare the COPIED flags
-//!                                                 │ repair                           │ repair
-//!                                                 └ raise counts, or write all anew  └ set and clear ──► lower counts
+//!       │ repair                                  │ repair                           │ repair
+//!       └ entries that contradict themselves      └ raise counts, or write all anew  └ set and clear ──► lower counts
 //! ```
 //!
 //! Each step of a repair is flushed before the next, in an order that is safe to break off: counts that are too low are
 //! raised first, since they are what lets a writer overwrite data; counts that are too high only waste space and come
-//! last. Guest data is never touched, and no mapping is changed but for its COPIED flag. Where something is wrong that may
+//! last. Guest data is never touched. A mapping changes in its COPIED flag, and where it names a cluster at an impossible place
+//! that no guest byte stands in: one that was set aside for what reads as zeroes. Where something is wrong that may
 //! hide references (a table out of the file, an offset that is not aligned), counts are raised and never lowered.
 
 use transload_block::{BlockRead, Error, ErrorKind, Result, Storage};
@@ -51,7 +52,7 @@ pub(crate) fn rebuild_refcounts(storage: &dyn Storage, header: &ParsedHeader) ->
 /// `Corrupt` when something is wrong that may hide references.
 pub(crate) fn walk_for_counts(file: &dyn BlockRead, header: &ParsedHeader) -> Result<References> {
     let mut report = CheckReport::default();
-    let mut walked = walk(file, header, &mut report)?;
+    let mut walked = walk(file, header, &mut report, false)?;
     if let Some(finding) = report.findings.first() {
         return Err(Error::new(ErrorKind::Corrupt, finding.message.clone()));
     }
@@ -63,7 +64,13 @@ pub(crate) fn walk_for_counts(file: &dyn BlockRead, header: &ParsedHeader) -> Re
 fn check_file(file: &dyn BlockRead, storage: Option<&dyn Storage>, header: &ParsedHeader) -> Result<CheckReport> {
     let mut report =
         CheckReport { total_units: header.size.div_ceil(header.geometry.cluster_size()), ..CheckReport::default() };
-    let walked = walk(file, header, &mut report)?;
+    let walked = walk(file, header, &mut report, storage.is_some())?;
+    if let Some(storage) = storage.filter(|_| !walked.mends.is_empty()) {
+        for mend in &walked.mends {
+            storage.write_at(&mend.descriptor.to_be_bytes(), mend.place)?;
+        }
+        storage.flush()?;
+    }
     let mut checker = Checker { file, storage, header, report, walked, holes: Holes::default() };
     checker.compare()?;
     let mut report = checker.report;

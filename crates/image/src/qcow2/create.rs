@@ -19,8 +19,16 @@ const CHUNK: u64 = 1 << 20;
 pub(crate) fn create(request: CreateRequest<'_>) -> Result<Arc<dyn ImageWrite>> {
     let image = NewImage::new(request.size, request.options)?;
     let storage = request.files.primary()?;
+    let data_file = match &image.data_file {
+        Some(data_file) => {
+            let file = request.files.sibling(&data_file.name)?;
+            file.set_size(image.size)?;
+            Some(file)
+        }
+        None => None,
+    };
     write_new_image(&*storage, &image)?;
-    Ok(Arc::new(Qcow2::open_for_writing(storage, None, request.cache_bytes)?))
+    Ok(Arc::new(Qcow2::open_for_writing(storage, data_file, request.cache_bytes)?))
 }
 
 /// Writes the metadata of `image` into `storage`, which is empty or a block device, and sets aside what its

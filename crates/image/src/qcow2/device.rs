@@ -23,7 +23,7 @@ use super::layout::{SUBCLUSTERS, VERSION_3, entry};
 use super::map::{self, CompressedRange, EntryRules, L2Entry, Mapping};
 use super::open::{ParsedHeader, TableLocation};
 use super::tables::{L1Table, SliceCache, index};
-use super::write::Writing;
+use super::writing::Writing;
 
 /// How many L1 entries without a table are looked at in one go: 2^16 cover 32 TiB with clusters of 64 KiB.
 const HOLE_SCAN: u64 = 1 << 16;
@@ -129,6 +129,20 @@ impl Qcow2 {
             rebuild_refcounts(&*storage, &header)?;
             header = ParsedHeader::read(&*storage)?;
         }
+        Self::writable(header, storage, data_file, cache_bytes)
+    }
+
+    /// The same, for an image that is sound but for its size in the file, which may be less than `header` says: its L1
+    /// table maps what the header says.
+    ///
+    /// # Errors
+    /// As [`open_for_writing`](Self::open_for_writing), but for what it finds in the header.
+    pub(super) fn writable(
+        header: ParsedHeader,
+        storage: Arc<dyn Storage>,
+        data_file: Option<Arc<dyn Storage>>,
+        cache_bytes: usize,
+    ) -> Result<Self> {
         if header.has_data_file() != data_file.is_some() {
             return Err(Qcow2Error::DataFileUnnamed.into());
         }

@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use transload_block::{BlockRead, BlockStatus, BlockWrite, Memory, Result, Storage, ZeroMode};
+use transload_block::{BlockRead, BlockWrite, Memory, Result, Storage, ZeroMode};
 
 use super::device::Qcow2;
 use super::layer;
 use super::tables::index;
-use crate::{Access, OpenRequest, OptionValues, ReferenceGate, Source};
+use crate::{Access, OpenRequest, OptionValues, ReferenceGate, Source, properties};
 
-/// Questions and reads for one image: enough to meet every structure of a small one.
-const STEPS: usize = 64;
-/// Bytes read at once.
+/// Bytes written at once.
 const READ: u64 = 256 << 10;
 
 /// Opens `bytes` as an image, describes it, walks its extents, reads a part of it, and writes to a copy.
@@ -29,29 +27,8 @@ pub fn fuzz_open(bytes: &[u8]) {
         OpenRequest { source, gate: &gate, options: &options, access: Access::ReadOnly, cache_bytes: 1 << 20 };
     let Ok(layer) = layer::open(request) else { return };
     assert!(described.is_ok_and(|info| info.format == "qcow2"), "what opens can be described");
-    walk(&*layer.device);
+    properties::device(&*layer.device);
     write(bytes);
-}
-
-/// Asks and reads from the front on; the first error ends it.
-fn walk(device: &dyn BlockRead) {
-    let (mut buffer, mut at) = (Vec::new(), 0);
-    for _ in 0..STEPS {
-        if at == device.size() {
-            break;
-        }
-        let Ok(extent) = device.block_status(at..device.size()) else { break };
-        assert!(extent.offset == at && extent.length > 0 && extent.end() <= device.size(), "{extent:?}");
-        buffer.resize(index(extent.length.min(READ)), 0xaa);
-        let read = device.read_at(&mut buffer, at);
-        if extent.status != BlockStatus::Data {
-            assert!(read.is_ok() && buffer.iter().all(|byte| *byte == 0), "{extent:?} does not read as zeroes");
-        }
-        if let (Some(encoded), true) = (device.capabilities().encoded, extent.status == BlockStatus::Data) {
-            let _ = encoded.read_encoded(at, &mut Vec::new());
-        }
-        at = extent.end();
-    }
 }
 
 /// Writes to a copy; whatever comes of that, what was a header stays one.

@@ -1,7 +1,7 @@
 //! The first bytes of a new image: the header, its extensions and the backing file's name.
 //!
 //! Everything stands in the first cluster, in the order in which QEMU writes it, so that its tools change as little as
-//! possible when they rewrite the header: the fields, the backing format, the feature names, the end mark, the backing
+//! possible when they rewrite the header: the fields, the backing format, the data file's name, the feature names, the end mark, the backing
 //! file's name.
 
 use transload_block::{Codec, Error, ErrorKind, Result};
@@ -9,8 +9,8 @@ use zerocopy::IntoBytes;
 use zerocopy::big_endian::{U32, U64};
 
 use super::layout::{
-    ExtensionHead, FeatureName, HEADER_LENGTH_V2, HEADER_LENGTH_V3_COMPRESSION, Header, MAGIC, VERSION_3, compatible,
-    extension, incompatible,
+    ExtensionHead, FeatureName, HEADER_LENGTH_V2, HEADER_LENGTH_V3_COMPRESSION, Header, MAGIC, VERSION_3, autoclear,
+    compatible, extension, incompatible,
 };
 use super::options::NewImage;
 
@@ -55,7 +55,7 @@ pub(crate) fn header_bytes(image: &NewImage, places: TablePlaces) -> Result<Vec<
     Err(Error::new(
         ErrorKind::InvalidInput,
         format!(
-            "the backing file's name does not fit into the first cluster of {} bytes",
+            "the names of the backing file and the data file do not fit into the first cluster of {} bytes",
             image.geometry.cluster_size()
         ),
     )
@@ -66,6 +66,9 @@ fn assemble(image: &NewImage, places: TablePlaces, names: bool) -> Result<Vec<u8
     let mut extensions = Vec::new();
     if let Some(backing) = &image.backing {
         extension(&mut extensions, extension::BACKING_FORMAT, backing.format.as_bytes())?;
+    }
+    if let Some(data_file) = &image.data_file {
+        extension(&mut extensions, extension::DATA_FILE, data_file.name.as_bytes())?;
     }
     if names {
         extension(&mut extensions, extension::FEATURE_NAMES, &feature_names())?;
@@ -94,6 +97,11 @@ fn fields(image: &NewImage, places: TablePlaces) -> Result<Header> {
     if image.geometry.extended_l2 {
         incompatible_features |= incompatible::EXTENDED_L2;
     }
+    let mut autoclear_features = 0;
+    if let Some(data_file) = &image.data_file {
+        incompatible_features |= incompatible::DATA_FILE;
+        autoclear_features |= if data_file.raw { autoclear::DATA_FILE_RAW } else { 0 };
+    }
     let compatible_features = if image.lazy_refcounts { compatible::LAZY_REFCOUNTS } else { 0 };
     Ok(Header {
         magic: MAGIC,
@@ -111,7 +119,7 @@ fn fields(image: &NewImage, places: TablePlaces) -> Result<Header> {
         snapshots_offset: U64::new(0),
         incompatible_features: U64::new(incompatible_features),
         compatible_features: U64::new(compatible_features),
-        autoclear_features: U64::new(0),
+        autoclear_features: U64::new(autoclear_features),
         refcount_order: U32::new(image.geometry.refcount_order),
         header_length: U32::new(narrow(HEADER_LENGTH_V3_COMPRESSION as u64, "header")?),
         compression_type: u8::from(image.compression == Codec::Zstd),

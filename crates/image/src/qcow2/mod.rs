@@ -32,6 +32,7 @@ mod stream;
 mod tables;
 mod walk;
 mod write;
+mod writing;
 mod zero;
 
 #[cfg(test)]

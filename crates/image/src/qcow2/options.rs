@@ -8,8 +8,6 @@ use super::open::Geometry;
 use crate::{OptionKind, OptionSpec, OptionValues};
 
 /// What `-o` understands when an image is made.
-///
-/// An external data file is not among them: it is read, and never made.
 pub(crate) const CREATE_OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "cluster_size",
@@ -65,6 +63,18 @@ pub(crate) const CREATE_OPTIONS: &[OptionSpec] = &[
         default: "off",
         help: "let writers put off reference counts under the dirty bit; needs compat=1.1",
     },
+    OptionSpec {
+        name: "data_file",
+        kind: OptionKind::Text,
+        default: "",
+        help: "name of a new file beside the image that holds the guest's bytes; needs compat=1.1",
+    },
+    OptionSpec {
+        name: "data_file_raw",
+        kind: OptionKind::Flag,
+        default: "off",
+        help: "promise that the data file by itself is the disk as raw; needs data_file",
+    },
 ];
 
 /// How much of a new image is allocated when it is made.
@@ -87,6 +97,15 @@ pub(crate) struct Backing {
     pub format: String,
 }
 
+/// The file that holds the guest's bytes of a new image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DataFile {
+    /// A name without a folder: it stands beside the image, where readers may look.
+    pub name: String,
+    /// It is by itself the disk, as raw.
+    pub raw: bool,
+}
+
 /// A new image's checked properties. No field contradicts another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NewImage {
@@ -98,6 +117,7 @@ pub(crate) struct NewImage {
     pub lazy_refcounts: bool,
     pub preallocation: Preallocation,
     pub backing: Option<Backing>,
+    pub data_file: Option<DataFile>,
 }
 
 /// Virtual sizes are counted in sectors of this many bytes by QEMU, which cuts off what is left over.
@@ -136,6 +156,7 @@ impl NewImage {
                 _ => Preallocation::Off,
             },
             backing: backing(options)?,
+            data_file: data_file(options)?,
         };
         image.check_version()?;
         image.check_combinations()?;
@@ -157,6 +178,8 @@ impl NewImage {
             "extended_l2"
         } else if self.lazy_refcounts {
             "lazy_refcounts"
+        } else if self.data_file.is_some() {
+            "data_file"
         } else {
             return Ok(());
         };
@@ -175,6 +198,14 @@ impl NewImage {
             return Err(invalid(
                 "option preallocation: would hide the backing file unless extended_l2 is on".to_owned(),
             ));
+        }
+        let Some(data_file) = &self.data_file else { return Ok(()) };
+        if self.preallocation != Preallocation::Off {
+            return Err(invalid("option preallocation: not with an external data file".to_owned()));
+        }
+        if data_file.raw && self.backing.is_some() {
+            let text = "option data_file_raw: a data file that is the whole disk leaves a backing file nothing to show";
+            return Err(invalid(text.to_owned()));
         }
         Ok(())
     }
@@ -232,6 +263,19 @@ fn backing(options: &OptionValues) -> Result<Option<Backing>> {
         return Err(invalid(format!("option backing_fmt={format}: no name of a format")));
     }
     Ok(Some(Backing { name: name.to_owned(), format: format.to_owned() }))
+}
+
+fn data_file(options: &OptionValues) -> Result<Option<DataFile>> {
+    let raw = options.flag("data_file_raw");
+    match options.text("data_file").filter(|name| !name.is_empty()) {
+        None if raw.is_some() => Err(invalid("option data_file_raw: there is no data_file".to_owned())),
+        None => Ok(None),
+        Some(name) if name.len() > BACKING_NAME_MAX as usize || name.contains(['/', '\0']) => {
+            Err(invalid(format!("option data_file={name}: no name of a file beside the image"))
+                .with_remedy("give a name without a folder: readers look for the file where the image is"))
+        }
+        Some(name) => Ok(Some(DataFile { name: name.to_owned(), raw: raw.unwrap_or(false) })),
+    }
 }
 
 fn invalid(message: String) -> Error {

@@ -9,7 +9,8 @@ use std::ops::Range;
 use transload_block::{Reserve, Result, check_range};
 
 use super::device::{Place, Qcow2};
-use super::write::{Before, Claim, Writing};
+use super::write::{Before, Claim};
+use super::writing::Writing;
 
 impl Reserve for Qcow2 {
     fn reserve(&self, range: Range<u64>) -> Result<()> {

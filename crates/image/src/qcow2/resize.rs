@@ -1,14 +1,15 @@
 //! Changing the virtual size of an image that nobody has open.
 //!
 //! ```text
-//! grow:   room for a longer L1 table, its copy ──► header (size, L1) ──► free the old table ──► zero what would show
+//! grow:   room for a longer L1 table, its copy ──► header (L1) ──► free the old table ──► zero what would show
+//!                                                                                        ──► header (size)
 //! shrink: zero what is cut off ──► header (size) ──► cut free clusters off the file's end
 //! ```
 //!
 //! The header changes in one write of 24 bytes inside its first sector, with everything it names flushed before. A crash
 //! leaves the old size or the new one, and at most leaked clusters. What a new size uncovers must read as zeroes: the rest
-//! of the last cluster, and the range in which a longer backing file would show; that is done behind the header's change,
-//! since a device knows no bytes behind its size, so a crash just there leaves them uncovered.
+//! of the last cluster, clusters that are mapped behind the end, and the range in which a longer backing file would show. That is done before the header says the
+//! size, by a device that knows it already: no crash shows what stood behind the old end.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -63,16 +64,21 @@ fn resize_image(request: &ResizeRequest<'_>) -> Result<()> {
     };
     if size > header.size {
         let backing = open_backing(request, &header)?;
-        let shown = backing.as_ref().map_or(0, |backing| backing.size());
-        let uncovered = header.size..header.geometry.round_up(header.size).max(shown).min(size);
         if let Some(data_file) = &data_file {
             extend_to(&**data_file, size)?;
         }
-        grow(&**storage, &header, size)?;
-        zero(storage, data_file, uncovered, backing)
+        lengthen_l1(&**storage, &header, size)?;
+        let header = ParsedHeader::read(&**storage)?;
+        let l1 = header.l1;
+        if let Some(data_file) = data_file.as_ref().filter(|_| header.data_file_raw()) {
+            data_file.write_zeroes_at(header.size..data_file.size().min(size), ZeroMode::Unmap)?;
+        }
+        let uncovered = header.size..size;
+        zero(storage, data_file, ParsedHeader { size, ..header }, uncovered, backing)?;
+        write_size(&**storage, size, l1)
     } else if size < header.size {
         // Holes that a backing file shows through need nothing: they are cut off, and growing again covers them.
-        zero(storage, data_file.clone(), size..header.size, None)?;
+        zero(storage, data_file.clone(), header.clone(), size..header.size, None)?;
         let header = ParsedHeader::read(&**storage)?;
         write_size(&**storage, size, header.l1)?;
         match data_file {
@@ -130,17 +136,18 @@ fn open_backing(request: &ResizeRequest<'_>, header: &ParsedHeader) -> Result<Op
     Ok(Some(crate::open(source, &settings)?.device))
 }
 
-/// Makes the data in `range` of the disk zero; with `backing` also what shows through from it.
+/// Makes the data in `range` of the disk zero that `header` describes; with `backing` also what shows through from it.
 fn zero(
     storage: &Arc<dyn Storage>,
     data_file: Option<Arc<dyn Storage>>,
+    header: ParsedHeader,
     range: Range<u64>,
     backing: Option<Arc<dyn BlockRead>>,
 ) -> Result<()> {
     if range.is_empty() {
         return Ok(());
     }
-    let device = Arc::new(Qcow2::open_for_writing(Arc::clone(storage), data_file, CACHE_BYTES)?);
+    let device = Arc::new(Qcow2::writable(header, Arc::clone(storage), data_file, CACHE_BYTES)?);
     let disk = Chain::writable(Arc::clone(&device) as Arc<dyn BlockWrite>, backing.into_iter().collect());
     let mut at = range.start;
     while at < range.end {
@@ -153,19 +160,19 @@ fn zero(
     device.finish()
 }
 
-/// Sets a larger size, with a longer L1 table where one is needed.
-fn grow(storage: &dyn Storage, header: &ParsedHeader, size: u64) -> Result<()> {
+/// Gives the image an L1 table for `size` bytes. Its size stays what it is.
+fn lengthen_l1(storage: &dyn Storage, header: &ParsedHeader, size: u64) -> Result<()> {
     let geometry = header.geometry;
     let (old, needed) = (header.l1, geometry.l1_entries(size));
     if needed <= old.entries {
-        return write_size(storage, size, old);
+        return Ok(());
     }
     let room = geometry.round_up(old.entries * 8);
     if needed * 8 <= room {
         let start = old.offset + old.entries * 8;
         extend_to(storage, old.offset + room)?;
         storage.write_at(&vec![0; index(needed * 8 - old.entries * 8)], start)?;
-        return write_size(storage, size, TableLocation { entries: needed, ..old });
+        return write_size(storage, header.size, TableLocation { entries: needed, ..old });
     }
     let new = TableLocation { offset: geometry.round_up(storage.size()), entries: needed };
     let end = new.offset + geometry.round_up(needed * 8);
@@ -181,7 +188,7 @@ fn grow(storage: &dyn Storage, header: &ParsedHeader, size: u64) -> Result<()> {
     extend_to(storage, end)?;
     storage.write_at(&table, new.offset)?;
     let header = ParsedHeader::read(storage)?;
-    write_size(storage, size, new)?;
+    write_size(storage, header.size, new)?;
 
     let mut counts = StoredCounts::read(storage, &header)?;
     let freed = old.offset / geometry.cluster_size()..(old.offset + room) / geometry.cluster_size();

@@ -21,7 +21,7 @@ use super::layout::entry;
 use super::map::compressed_descriptor;
 use super::options::{NewImage, Preallocation};
 use super::packed::PackedFile;
-use crate::codec::Encoder;
+use crate::codec::{Encoder, Level};
 use crate::{SinkOutput, SinkRequest};
 
 /// Makes a new image from front to back; the row's `sink`.
@@ -30,12 +30,16 @@ pub(crate) fn sink(request: SinkRequest<'_>) -> Result<Box<dyn BlockSink>> {
     if image.backing.is_some() {
         return Err(refused("backing_file", "what an ordered writer leaves out must read as zeroes"));
     }
+    if image.data_file.is_some() {
+        return Err(refused("data_file", "it holds nothing compressed, and a pipe has no other file"));
+    }
     if image.preallocation != Preallocation::Off {
         return Err(refused("preallocation", "an ordered writer allocates what it is given"));
     }
     match request.output {
         SinkOutput::Files(files) => {
-            Ok(Box::new(CompressedSink::new(files.primary()?, image, request.level)?) as Box<dyn BlockSink>)
+            Ok(Box::new(CompressedSink::new(files.primary()?, image, request.level.unwrap_or_default())?)
+                as Box<dyn BlockSink>)
         }
         SinkOutput::Pipe(pipe) => Ok(Box::new(PipeSink::new(pipe, &image, request.extents)?)),
     }
@@ -76,7 +80,7 @@ fn wrong_length(form: Form, length: usize, image: &NewImage) -> Error {
 /// Compresses clusters, on as many threads at once as there are.
 struct ClusterEncoder {
     codec: Codec,
-    level: u32,
+    level: Level,
     cluster_size: usize,
     /// Encoders that nobody uses right now.
     idle: Mutex<Vec<Encoder>>,
@@ -106,7 +110,7 @@ impl BlockEncoder for ClusterEncoder {
         Ok(if shrunk? { Form::Encoded } else { Form::Plain })
     }
 
-    fn adopt(&self, codec: Codec, encoded: &[u8], _unit: &[u8], stored: &mut Vec<u8>) -> Result<bool> {
+    fn adopt(&self, codec: Codec, encoded: &[u8], _unit: Option<&[u8]>, stored: &mut Vec<u8>) -> Result<bool> {
         let bytes = match (codec, self.codec) {
             (Codec::Deflate, Codec::Deflate) | (Codec::Zstd, Codec::Zstd) => Some(encoded),
             (Codec::Zlib, Codec::Deflate) => deflate_inside_zlib(encoded),
@@ -145,10 +149,10 @@ struct CompressedSink {
 }
 
 impl CompressedSink {
-    fn new(storage: Arc<dyn Storage>, image: NewImage, level: u32) -> Result<Self> {
+    fn new(storage: Arc<dyn Storage>, image: NewImage, level: Level) -> Result<Self> {
         let codec = image.compression;
         let cluster_size = 1 << image.geometry.cluster_bits;
-        // Made here so that a wrong level is refused before anything is written.
+        // Made here so that a codec that is not written is refused before anything is.
         let idle = Mutex::new(vec![Encoder::new(codec, level)?]);
         let encoder = Arc::new(ClusterEncoder { codec, level, cluster_size, idle });
         let l1_clusters = (image.l1_entries() * 8).div_ceil(image.geometry.cluster_size());
@@ -261,7 +265,7 @@ impl BlockEncoder for PlainEncoder {
         Ok(Form::Plain)
     }
 
-    fn adopt(&self, _codec: Codec, _encoded: &[u8], _unit: &[u8], _stored: &mut Vec<u8>) -> Result<bool> {
+    fn adopt(&self, _codec: Codec, _encoded: &[u8], _unit: Option<&[u8]>, _stored: &mut Vec<u8>) -> Result<bool> {
         Ok(false)
     }
 }

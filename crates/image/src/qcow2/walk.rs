@@ -27,6 +27,17 @@ const ENCRYPTION_HEADER_MAX: u64 = 64 << 20;
 /// Bytes of a table that are read at once.
 const READ: u64 = 1 << 20;
 
+/// Changes of entries that are remembered; what goes beyond stays as it is. A sound image has none.
+const MENDS_MAX: usize = 1 << 20;
+
+/// A change of one descriptor that takes a contradiction out of it and no byte from the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mend {
+    /// The descriptor's first byte in the file.
+    pub place: u64,
+    pub descriptor: u64,
+}
+
 /// An L2 table and who refers to it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct L2Reference {
@@ -52,6 +63,8 @@ pub(crate) struct Walk {
     pub unusable_blocks: u64,
     /// Something is wrong that may hide references: what looks unused may be in use.
     pub incomplete: bool,
+    /// What is to be written where entries were found that can be mended; they are counted as if that had been done.
+    pub mends: Vec<Mend>,
 }
 
 impl Walk {
@@ -66,11 +79,17 @@ impl Walk {
     }
 }
 
-/// Walks all structures of `file` and adds what is wrong with them to `report`.
+/// Walks all structures of `file` and adds what is wrong with them to `report`. With `repair`, the caller writes the
+/// `mends` of the answer, and the report says so.
 ///
 /// # Errors
 /// `TooLarge` when there are more references than can be counted; what reading answers.
-pub(crate) fn walk(file: &dyn BlockRead, header: &ParsedHeader, report: &mut CheckReport) -> Result<Walk> {
+pub(crate) fn walk(
+    file: &dyn BlockRead,
+    header: &ParsedHeader,
+    report: &mut CheckReport,
+    repair: bool,
+) -> Result<Walk> {
     let stored = StoredCounts::read(file, header)?;
     let mut walker = Walker {
         file,
@@ -80,6 +99,8 @@ pub(crate) fn walk(file: &dyn BlockRead, header: &ParsedHeader, report: &mut Che
         references: References::new(header.geometry),
         holes: Holes::default(),
         incomplete: false,
+        repair,
+        mends: Vec::new(),
     };
     walker.table("header", 0, header.geometry.cluster_size())?;
     walker.table("refcount table", header.refcount_table.offset, header.refcount_table.entries * 8)?;
@@ -91,8 +112,8 @@ pub(crate) fn walk(file: &dyn BlockRead, header: &ParsedHeader, report: &mut Che
     for table in &l2_tables {
         walker.l2_entries(*table)?;
     }
-    let Walker { references, incomplete, .. } = walker;
-    Ok(Walk { references, l2_tables, stored, blocks, unusable_blocks, incomplete })
+    let Walker { references, incomplete, mends, .. } = walker;
+    Ok(Walk { references, l2_tables, stored, blocks, unusable_blocks, incomplete, mends })
 }
 
 struct Walker<'a> {
@@ -104,6 +125,8 @@ struct Walker<'a> {
     references: References,
     holes: Holes,
     incomplete: bool,
+    repair: bool,
+    mends: Vec<Mend>,
 }
 
 /// An L1 table with how many (active or snapshots) are at that very place.
@@ -118,6 +141,17 @@ impl Walker<'_> {
     fn hiding(&mut self, message: String) {
         self.incomplete = true;
         self.corruption(message);
+    }
+
+    /// A corruption of an entry that goes away when its descriptor becomes another. Answers whether it will.
+    fn mendable(&mut self, table: L2Reference, slot: u64, descriptor: u64, message: String) -> bool {
+        let fixed = self.repair && self.mends.len() < MENDS_MAX;
+        if fixed {
+            let place = table.offset + slot * self.header.geometry.l2_entry_size();
+            self.mends.push(Mend { place, descriptor });
+        }
+        self.report.add(Finding { kind: FindingKind::Corruption, message, fixed });
+        fixed
     }
 
     fn inside(&self, offset: u64, length: u64) -> bool {
@@ -304,7 +338,22 @@ impl Walker<'_> {
             return Ok(());
         }
         if !host.is_multiple_of(cluster_size) {
-            self.hiding(named("has a host offset that is not a multiple of the cluster size"));
+            let message = named("has a host offset that is not a multiple of the cluster size");
+            // A cluster that was only set aside, and reads as zeroes without it: the entry does not need it.
+            let only_set_aside = if geometry.extended_l2 {
+                bitmap & BITMAP_ALL_ALLOCATED == 0 && descriptor & entry::ZERO == 0
+            } else {
+                descriptor & entry::ZERO != 0 && self.header.version >= VERSION_3
+            };
+            if only_set_aside && descriptor & entry::L2_RESERVED == 0 {
+                let zeroes = if geometry.extended_l2 { 0 } else { entry::ZERO };
+                if self.mendable(table, slot, zeroes, message) {
+                    return Ok(());
+                }
+                self.incomplete = true;
+            } else {
+                self.hiding(message);
+            }
         }
         self.count_unit(table, false);
         if self.header.has_data_file() {
@@ -323,7 +372,8 @@ impl Walker<'_> {
     fn compressed_entry(&mut self, table: L2Reference, slot: u64, descriptor: u64, bitmap: u64) -> Result<()> {
         let named = |what: &str| format!("L2 table at {:#x}, entry {slot}: {descriptor:#018x} {what}", table.offset);
         if descriptor & entry::COPIED != 0 {
-            self.corruption(named("is compressed and has the COPIED flag"));
+            // It is written in place nowhere, so the flag alone is wrong.
+            self.mendable(table, slot, descriptor & !entry::COPIED, named("is compressed and has the COPIED flag"));
         }
         if self.header.has_data_file() {
             self.corruption(named("is compressed in an image with an external data file"));

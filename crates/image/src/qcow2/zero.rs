@@ -13,7 +13,7 @@ use super::device::{Place, Qcow2};
 use super::layout::{SUBCLUSTERS, entry};
 use super::map::{self, BITMAP_ALL_ALLOCATED, BITMAP_ALL_ZERO, L2Entry};
 use super::tables::index;
-use super::write::{State, Writing};
+use super::writing::{State, Writing};
 
 impl Qcow2 {
     pub(super) fn write_zeroes(&self, range: Range<u64>, mode: ZeroMode) -> Result<()> {

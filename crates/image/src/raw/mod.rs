@@ -23,7 +23,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-use crate::{Format, Match, Measure, MeasureRequest, OptionKind, OptionSpec, ProbeWindow, Variant};
+use crate::{Format, Match, Measure, MeasureRequest, ProbeWindow, Variant, preallocation};
 use transload_block::Result;
 
 /// The row of raw in the table of formats.
@@ -41,12 +41,7 @@ pub const FORMAT: Format = Format {
         stream_write: true,
     }],
     open_options: &[],
-    create_options: &[OptionSpec {
-        name: create::PREALLOCATION,
-        kind: OptionKind::Choice(&["off", "falloc", "full"]),
-        default: "off",
-        help: "sparse (off), with its room set aside (falloc), or written with zeroes (full)",
-    }],
+    create_options: &[preallocation::OPTION],
     probe,
     describe: Some(open::describe),
     open: Some(open::open),

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use transload_block::{BlockEncoder, BlockSink, Codec, Error, ErrorKind, Form, Result, Storage, ZeroMode, check_range};
 
 use super::UNIT;
-use super::create::{Preallocation, Target};
+use super::create::Target;
+use crate::preallocation::Preallocation;
 use crate::{SinkOutput, SinkRequest};
 
 /// Begins a disk. Whatever is not appended reads as zeroes in the end, on block devices too.
@@ -39,7 +40,7 @@ impl BlockEncoder for Plain {
         Ok(Form::Plain)
     }
 
-    fn adopt(&self, _codec: Codec, _encoded: &[u8], _unit: &[u8], _stored: &mut Vec<u8>) -> Result<bool> {
+    fn adopt(&self, _codec: Codec, _encoded: &[u8], _unit: Option<&[u8]>, _stored: &mut Vec<u8>) -> Result<bool> {
         Ok(false)
     }
 }

@@ -148,7 +148,7 @@ fn sink(output: SinkOutput<'_>, size: u64, text: &str) -> Result<Box<dyn translo
         name: "",
         size,
         options: &options,
-        level: 1,
+        level: None,
         ids: &ids,
         extents: None,
     })

@@ -50,7 +50,7 @@ impl BlockEncoder for Plain {
         Ok(Form::Plain)
     }
 
-    fn adopt(&self, _codec: Codec, _encoded: &[u8], _unit: &[u8], _stored: &mut Vec<u8>) -> Result<bool> {
+    fn adopt(&self, _codec: Codec, _encoded: &[u8], _unit: Option<&[u8]>, _stored: &mut Vec<u8>) -> Result<bool> {
         Ok(false)
     }
 }

@@ -36,6 +36,12 @@ pub(crate) fn check(request: CheckRequest<'_>) -> Result<CheckReport> {
     if image.dirty {
         corrupt("log: it holds changes that are not in the file".to_owned(), storage.is_some());
     }
+    if image.log_without_entries {
+        corrupt(
+            "log: the header names it, and no entry of it counts; Hyper-V refuses that".to_owned(),
+            storage.is_some(),
+        );
+    }
     if let Some(fault) = &image.header.other {
         corrupt(fault.to_string(), storage.is_some());
     }

@@ -60,6 +60,8 @@ pub(crate) struct Image {
     pub header: Header,
     /// The log holds changes that are not in the file.
     pub dirty: bool,
+    /// The header names a log in which no entry counts.
+    pub log_without_entries: bool,
     pub regions: Regions,
     pub metadata: Metadata,
     pub warnings: Vec<String>,
@@ -76,8 +78,9 @@ impl Image {
         let mut warnings: Vec<_> = header.other.iter().map(|fault| format!("{fault}; the other one is used")).collect();
         let mut file = Arc::clone(source);
         let place = header.log();
-        let mut dirty = false;
+        let (mut dirty, mut log_without_entries) = (false, false);
         if place.guid != Guid::ZERO {
+            check_place(&**source, "log", place.offset, place.length)?;
             if header.raw.log_version.get() != LOG_VERSION {
                 return Err(Fault::LogVersion(header.raw.log_version.get()).into());
             }
@@ -86,7 +89,10 @@ impl Image {
                     dirty = true;
                     file = Arc::new(Overlay::new(Arc::clone(source), replay));
                 }
-                None => warnings.push("the image was not closed, and its log is empty".to_owned()),
+                None => {
+                    log_without_entries = true;
+                    warnings.push("the image was not closed, and no entry of its log counts".to_owned());
+                }
             }
         }
         let regions = read_regions(&*file)?;
@@ -99,7 +105,7 @@ impl Image {
         if entries > bytes / 8 {
             return Err(Fault::BatTooShort { entries, bytes }.into());
         }
-        Ok(Self { file, header, dirty, regions, metadata, warnings })
+        Ok(Self { file, header, dirty, log_without_entries, regions, metadata, warnings })
     }
 }
 
@@ -232,13 +238,7 @@ fn check_places(file: &dyn BlockRead, log: &LogPlace, regions: &Regions) -> Resu
     let named = regions.all.iter().map(|region| (region.name(), region.offset, region.length));
     let mut places: Vec<_> = std::iter::once(log).chain(named).filter(|(_, _, length)| *length > 0).collect();
     for (what, offset, length) in &places {
-        let (what, offset, length) = (what.clone(), *offset, *length);
-        if !offset.is_multiple_of(MIB) || !length.is_multiple_of(MIB) || offset < HEADER_SECTION {
-            return Err(Fault::Placement { what, offset, length });
-        }
-        if offset.checked_add(length).is_none_or(|end| end > file.size()) {
-            return Err(Fault::OutsideFile { what, offset, length, file: file.size() });
-        }
+        check_place(file, what, *offset, *length)?;
     }
     places.sort_by_key(|(_, offset, _)| *offset);
     for pair in places.windows(2) {
@@ -247,6 +247,18 @@ fn check_places(file: &dyn BlockRead, log: &LogPlace, regions: &Regions) -> Resu
         {
             return Err(Fault::Overlap { what: what.clone(), other: other.clone(), offset: *next });
         }
+    }
+    Ok(())
+}
+
+/// Checks that one of them stands in the file and on its grid.
+fn check_place(file: &dyn BlockRead, what: &str, offset: u64, length: u64) -> Result<(), Fault> {
+    let what = || what.to_owned();
+    if !offset.is_multiple_of(MIB) || !length.is_multiple_of(MIB) || offset < HEADER_SECTION {
+        return Err(Fault::Placement { what: what(), offset, length });
+    }
+    if offset.checked_add(length).is_none_or(|end| end > file.size()) {
+        return Err(Fault::OutsideFile { what: what(), offset, length, file: file.size() });
     }
     Ok(())
 }

@@ -33,9 +33,15 @@ pub(crate) const CREATE_OPTIONS: &[OptionSpec] = &[
         default: "on",
         help: "record blocks that are not written as zeroes, not as absent",
     },
+    OptionSpec {
+        name: "logical_sector_size",
+        kind: OptionKind::Size,
+        default: "512",
+        help: "bytes of a sector as the guest sees it, 512 or 4096; a disk keeps working only with those it had",
+    },
 ];
 
-/// Bytes of a logical sector of a new image.
+/// Bytes of a logical sector of a new image, unless an option says otherwise.
 const SECTOR: u64 = 512;
 
 /// A new image's checked properties.
@@ -57,7 +63,11 @@ impl NewImage {
             let what = format!("VHDX: a disk of {size} bytes; the format ends at 64 TiB ({DISK_MAX} bytes)");
             return Err(Error::new(ErrorKind::TooLarge, what));
         }
-        let size = size.next_multiple_of(SECTOR);
+        let sector = options.size("logical_sector_size").unwrap_or(SECTOR);
+        if !matches!(sector, 512 | 4096) {
+            return Err(invalid(format!("option logical_sector_size={sector}: must be 512 or 4096")));
+        }
+        let size = size.next_multiple_of(sector);
         // As with qemu-img, 0 means the default.
         let block_size = options.size("block_size").filter(|size| *size > 0).unwrap_or(default_block_size(size));
         if !block_size.is_power_of_two() || !BLOCK_SIZES.contains(&block_size) {
@@ -68,7 +78,7 @@ impl NewImage {
             return Err(invalid(format!("option log_size={log_size}: must be a multiple of 1M, at most 64M")));
         }
         Ok(Self {
-            geometry: Geometry { size, block_size, sector: SECTOR, has_parent: false },
+            geometry: Geometry { size, block_size, sector, has_parent: false },
             fixed: options.text("subformat") == Some("fixed"),
             log_size,
             state_zero: options.flag("block_state_zero").unwrap_or(true),

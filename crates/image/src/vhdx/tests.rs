@@ -83,9 +83,12 @@ fn small() -> Vec<u8> {
 
 #[test]
 fn a_new_image_keeps_the_contract() {
-    for (seed, options) in
-        (0..).zip(["block_size=1M", "subformat=fixed,block_size=1M", "block_size=2M,block_state_zero=off"])
-    {
+    for (seed, options) in (0..).zip([
+        "block_size=1M",
+        "subformat=fixed,block_size=1M",
+        "block_size=2M,block_state_zero=off",
+        "block_size=1M,logical_sector_size=4096",
+    ]) {
         let (_, storage) = memory();
         let image = create(&storage, 12 * MIB + 512, options).unwrap();
         conformance::write(&*image, seed).assert();
@@ -96,7 +99,7 @@ fn a_new_image_keeps_the_contract() {
 
 #[test]
 fn an_image_opened_again_keeps_the_contract() {
-    for options in ["block_size=1M", "subformat=fixed,block_size=1M"] {
+    for options in ["block_size=1M", "subformat=fixed,block_size=1M", "block_size=1M,logical_sector_size=4096"] {
         let image: Arc<dyn Storage> = new_image(9 * MIB + 1024, options);
         let layer = open(Source::writable(Arc::clone(&image)), Access::ReadWrite).unwrap();
         conformance::write(&**layer.writer.as_ref().unwrap(), 5).assert();
@@ -139,7 +142,14 @@ fn the_largest_disk_has_a_table_and_little_else() {
 
 #[test]
 fn options_are_checked() {
-    for bad in ["block_size=3M", "block_size=512k", "block_size=512M", "log_size=1000", "log_size=65M"] {
+    for bad in [
+        "block_size=3M",
+        "block_size=512k",
+        "block_size=512M",
+        "log_size=1000",
+        "log_size=65M",
+        "logical_sector_size=1024",
+    ] {
         let (_, storage) = memory();
         assert_eq!(create(&storage, MIB, bad).unwrap_err().kind(), ErrorKind::InvalidInput, "{bad}");
     }
@@ -252,6 +262,48 @@ fn broken_rules_are_named() {
     refused(change(bat, &(1_u64 << 60 | 6).to_le_bytes()), Corrupt, "reach behind the file's");
     refused(change(bat, &((2 * MIB) | 6).to_le_bytes()), Corrupt, "inside the metadata region");
     refused(change(bat, &6_u64.to_le_bytes()), Corrupt, "inside the headers");
+}
+
+/// The log is looked at before the regions are, and its place is as much a lie as theirs.
+#[test]
+fn a_dirty_log_outside_the_file_is_corrupt() {
+    for (offset, length, words) in [
+        (u64::MAX & !(MIB - 1), MIB, "reach"),
+        (1 << 40, MIB, "log: 1048576 bytes at offset 0x10000000000"),
+        (MIB, 64 * MIB, "log: 67108864 bytes"),
+        (MIB + 4096, MIB, "multiples of 1 MiB"),
+        (0, MIB, "log"),
+    ] {
+        let mut bytes = small();
+        for at in HEADERS {
+            let header = usize::try_from(at).unwrap();
+            bytes[header + 48..header + 64].fill(9);
+            bytes[header + 68..header + 72].copy_from_slice(&u32::try_from(length).unwrap().to_le_bytes());
+            bytes[header + 72..header + 80].copy_from_slice(&offset.to_le_bytes());
+            seal(&mut bytes, at);
+        }
+        refused(bytes, ErrorKind::Corrupt, if words == "reach" { "log" } else { words });
+    }
+}
+
+/// QEMU leaves such a file when it is killed between naming the log and its first entry. Hyper-V refuses it.
+#[test]
+fn a_log_without_an_entry_that_counts_is_read_and_mended() {
+    let mut bytes = small();
+    for at in HEADERS {
+        let header = usize::try_from(at).unwrap();
+        bytes[header + 48..header + 64].fill(9);
+        seal(&mut bytes, at);
+    }
+    let storage: Arc<dyn Storage> = Arc::new(Memory::from(bytes));
+    let source = Source::writable(Arc::clone(&storage));
+    let layer = open(source.clone(), Access::ReadOnly).unwrap();
+    assert!(!layer.info.dirty && layer.info.warnings.len() == 1, "{:?}", layer.info);
+    assert_eq!(layer.device.read_vec(MIB, 1).unwrap(), [7]);
+    assert_eq!(check(source.clone(), false).unwrap().corruptions, 1);
+    assert!(check(source.clone(), true).unwrap().is_clean());
+    assert_eq!(check(source.clone(), false).unwrap().corruptions, 0);
+    assert!(open(source, Access::ReadOnly).unwrap().info.warnings.is_empty());
 }
 
 trait Tap: Sized {

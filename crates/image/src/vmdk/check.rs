@@ -18,8 +18,8 @@ use transload_block::{BlockRead, BlockStatus, Error, ErrorKind, Result, Storage}
 
 use super::extent_line::{ExtentKind, ExtentLine};
 use super::extents;
+use super::image::Image;
 use super::layout::SPARSE_MAGIC;
-use super::open::Image;
 use super::read::VmdkDevice;
 use crate::{Access, CheckReport, CheckRequest, Finding, FindingKind, Source};
 
@@ -65,6 +65,13 @@ fn is_hosted(file: &dyn BlockRead) -> Result<bool> {
 
 fn check_hosted(file: &ExtentFile, sectors: u64, findings: &mut Findings<'_>) -> Result<()> {
     let found = super::hosted::read_header(&*file.bytes)?;
+    let (grain, capacity) = (found.header.grain_sectors, found.header.capacity);
+    if capacity.next_multiple_of(grain) > sectors.next_multiple_of(grain) {
+        let message = format!(
+            "the header's capacity is {capacity} sectors and the descriptor's {sectors}: readers differ in which they take"
+        );
+        findings.corruption(&message, false);
+    }
     if found.header.compressed {
         if !found.header.markers {
             return Err(Error::new(ErrorKind::Unsupported, "VMDK: checking compressed grains without markers"));

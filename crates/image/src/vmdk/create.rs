@@ -223,7 +223,7 @@ impl Plan<'_> {
                 let extent = self.sparse_extent(&storage, layout, None, cache_bytes)?;
                 ("SPARSE", None, Content::Sparse(extent))
             } else {
-                storage.set_size(sectors * SECTOR)?;
+                self.make_flat(&*storage, sectors * SECTOR)?;
                 ("FLAT", Some(0), Content::Flat { storage, offset: 0 })
             };
             lines.push(ExtentLine { sectors, kind, file, offset });
@@ -236,11 +236,17 @@ impl Plan<'_> {
     fn flat(&self) -> Result<Vec<Part>> {
         let file = format!("{}-flat.vmdk", stem(self.request.files.name())?);
         let storage = self.request.files.sibling(&file)?;
-        storage.set_size(self.capacity * SECTOR)?;
+        self.make_flat(&*storage, self.capacity * SECTOR)?;
         // Hosted products spell the offset out, ESXi does not.
         let (kind, offset) = if self.subformat == Subformat::Vmfs { ("VMFS", None) } else { ("FLAT", Some(0)) };
         self.write_descriptor(&[ExtentLine { sectors: self.capacity, kind, file, offset }])?;
         Ok(vec![Part { range: 0..self.capacity * SECTOR, content: Content::Flat { storage, offset: 0 } }])
+    }
+
+    /// Makes a new file as long as the guest's bytes that it will hold, and sets their room aside if asked.
+    fn make_flat(&self, storage: &dyn Storage, bytes: u64) -> Result<()> {
+        storage.set_size(bytes)?;
+        self.options.preallocation.set_aside(storage, bytes)
     }
 
     fn write_descriptor(&self, lines: &[ExtentLine]) -> Result<()> {

@@ -212,8 +212,14 @@ fn bad_value(key: &'static str, value: &str, expected: &'static str) -> Fault {
     Fault::DescriptorValue { key, value: value.chars().take(64).collect(), expected }
 }
 
+/// The first line of every descriptor that VMware's products and QEMU write.
+const TITLE: &[u8] = b"# disk descriptorfile";
+
 /// Whether a file of `size` bytes that begins with `head` is a descriptor: text up to the end or to its padding, with a
 /// version, and a type or an extent.
+///
+/// Padding that makes the file longer than a descriptor can be is that of a raw disk which begins with such text, unless
+/// the first line says that it is a descriptor: then it is one that is too long, which is not passed over in silence.
 pub(crate) fn looks_like_descriptor(head: &[u8], size: Option<u64>) -> bool {
     let bytes = text::before_padding(head);
     let is_text = |byte: &u8| *byte >= b' ' || matches!(byte, b'\t' | b'\n' | b'\r' | 0x0c | 0x1a);
@@ -226,7 +232,9 @@ pub(crate) fn looks_like_descriptor(head: &[u8], size: Option<u64>) -> bool {
     let left_over = behind_nul.iter().take_while(|byte| **byte != 0).count();
     let (left_over, zeroes) = behind_nul.split_at(left_over);
     let is_padding = left_over.len() < 8 && left_over.iter().all(is_text) && zeroes.iter().all(|byte| *byte == 0);
-    if !bytes.iter().all(is_text) || !is_padding || (!padding.is_empty() && size > Some(DESCRIPTOR_MAX)) {
+    let is_long = !padding.is_empty() && size > Some(DESCRIPTOR_MAX);
+    let has_title = bytes.trim_ascii_start().get(..TITLE.len()).is_some_and(|line| line.eq_ignore_ascii_case(TITLE));
+    if !bytes.iter().all(is_text) || !is_padding || (is_long && !has_title) {
         return false;
     }
     let (mut version, mut disk) = (false, false);
@@ -374,5 +382,7 @@ mod tests {
         no(b"");
         let padded = b"version=1\ncreateType=\"vmfs\"\n\0\0";
         assert!(!looks_like_descriptor(padded, Some(64 << 20)));
+        let titled = b"\xef\xbb\xbf\r\n# Disk DescriptorFile\nversion=1\ncreateType=\"vmfs\"\n\0\0";
+        assert!(looks_like_descriptor(titled, Some(300 << 20)));
     }
 }

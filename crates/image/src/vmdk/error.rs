@@ -75,6 +75,8 @@ pub(crate) enum Fault {
     FooterMagic,
     #[error("footer: not found at the file's end; the file is cut off")]
     NoFooter,
+    #[error("end-of-stream marker: {bytes} bytes follow the footer where its 512 must be; the file is cut off")]
+    NoEndOfStream { bytes: u64 },
     #[error("footer: {what} is {footer}, and the header says {header}")]
     FooterDiffers { what: &'static str, footer: u64, header: u64 },
     #[error("descriptor: {bytes} bytes are more than the {most} that are handled")]
@@ -109,6 +111,10 @@ pub(crate) enum Fault {
     SparseOffset { index: usize, name: String, offset: u64 },
     #[error("extent {index} ({name}): {line} sectors in the descriptor, {header} in its header")]
     ExtentLargerThanHeader { index: usize, name: String, line: u64, header: u64 },
+    #[error(
+        "extent {index} ({name}): its header says {header} sectors, the descriptor {line}; a grain directory for the header's would reach behind the file's end"
+    )]
+    HeaderLargerThanFile { index: usize, name: String, line: u64, header: u64 },
     #[error("extent {index} ({name}): the bytes of extent {other} again")]
     Overlap { index: usize, name: String, other: usize },
     #[error("extent {index} ({name}): the file that lists it")]

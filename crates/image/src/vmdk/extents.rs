@@ -14,8 +14,8 @@ use super::descriptor::Descriptor;
 use super::error::Fault;
 use super::extent_line::{ExtentKind, ExtentLine};
 use super::hosted::{self, Hosted};
+use super::image::Image;
 use super::layout::SECTOR;
-use super::open::Image;
 use super::probe::{Front, front};
 use super::read::{Body, Part};
 use super::sesparse;
@@ -151,6 +151,10 @@ impl Opener<'_> {
                     return Err(Fault::ExtentLargerThanHeader { index: number, name, line: sectors, header }.into());
                 }
                 if header != sectors && whole != sectors.next_multiple_of(hosted.header.grain_sectors) {
+                    // The descriptor rules over a header that could be right, not over one that is damaged.
+                    if !hosted.header.directory_fits(file.size()) {
+                        return Err(Fault::HeaderLargerThanFile { index: number, name, line: sectors, header }.into());
+                    }
                     self.found.warnings.push(format!(
                         "extent {number} ({name}): the descriptor's {sectors} sectors count, the header says {header}"
                     ));

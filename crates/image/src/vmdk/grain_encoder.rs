@@ -3,26 +3,18 @@
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use transload_block::{BlockEncoder, Codec, Error, ErrorKind, Form, Result};
+use transload_block::{BlockEncoder, Codec, Error, ErrorKind, Form, Result, is_all_zero};
 
 use super::layout::COMPRESSED_GRAIN_MAX;
-use crate::codec::{self, Encoder};
+use crate::codec::{self, Encoder, Level, ZLIB_HEADER, ZLIB_TRAILER};
 
 /// Guest bytes of a grain: the only size that all of VMware's and VirtualBox's readers take.
 pub(super) const GRAIN_BYTES: usize = 64 << 10;
 
-/// First bytes of a zlib stream (RFC 1950, section 2.2): deflate with a window of 32 KiB, no dictionary, default effort.
-/// A stream made with a smaller window is sound under this header too.
-const ZLIB_HEADER: [u8; 2] = [0x78, 0x9c];
-/// Bytes of the Adler-32 at its end.
-const ZLIB_TRAILER: usize = 4;
-/// The most a stored deflate block holds (RFC 1951, section 3.2.4).
-const STORED_BLOCK_MAX: usize = 0xffff;
-
 /// Compresses grains. It has no state between them: every thread borrows its own compressor.
 #[derive(Debug)]
 pub(super) struct GrainEncoder {
-    level: u32,
+    level: Level,
     /// Which encoder a thread's compressor was made for.
     id: u64,
     /// What a grain of zeroes becomes, by which the sink knows one without decoding it.
@@ -38,11 +30,11 @@ thread_local! {
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 impl GrainEncoder {
-    /// An encoder at `level` of [`codec::LEVELS`].
+    /// An encoder at `level`.
     ///
     /// # Errors
-    /// `InvalidInput` when the level is outside the scale.
-    pub(super) fn new(level: u32) -> Result<Self> {
+    /// `Io` when there is no memory.
+    pub(super) fn new(level: Level) -> Result<Self> {
         let mut encoder = Self { level, id: NEXT_ID.fetch_add(1, Ordering::Relaxed), zero: Vec::new() };
         let mut zero = Vec::new();
         encoder.encode(&[0; GRAIN_BYTES], &mut zero)?;
@@ -74,15 +66,23 @@ impl BlockEncoder for GrainEncoder {
     fn encode(&self, unit: &[u8], stored: &mut Vec<u8>) -> Result<Form> {
         check_unit(unit)?;
         if !self.compress(unit, stored)? {
-            store(unit, stored);
+            // Stored blocks of 64 KiB are shorter than the bound.
+            return Err(Error::new(ErrorKind::Io, "VMDK grain: the compressor did not store what it could not shrink"));
         }
         Ok(Form::Encoded)
     }
 
-    fn adopt(&self, codec: Codec, encoded: &[u8], unit: &[u8], stored: &mut Vec<u8>) -> Result<bool> {
+    fn adopt(&self, codec: Codec, encoded: &[u8], unit: Option<&[u8]>, stored: &mut Vec<u8>) -> Result<bool> {
+        let Some(unit) = unit else {
+            // Whoever trusts the source trusts its checksums; a stream without one would need the bytes.
+            let fits = codec == Codec::Zlib && encoded.len() <= COMPRESSED_GRAIN_MAX;
+            stored.clear();
+            stored.extend_from_slice(if fits { encoded } else { &[] });
+            return Ok(fits);
+        };
         check_unit(unit)?;
         // A grain of zeroes is left out, which the sink can tell only from its own encoding.
-        if unit.iter().all(|byte| *byte == 0) {
+        if is_all_zero(unit) {
             return Ok(false);
         }
         let adler = codec::adler32(unit).to_be_bytes();
@@ -94,14 +94,10 @@ impl BlockEncoder for GrainEncoder {
                 stored.extend_from_slice(encoded);
                 Ok(true)
             }
-            Codec::Deflate => {
-                let Some(length) = super::deflate_end::deflate_length(encoded, unit.len()) else { return Ok(false) };
-                if ZLIB_HEADER.len() + length + ZLIB_TRAILER > COMPRESSED_GRAIN_MAX {
-                    return Ok(false);
-                }
+            Codec::Deflate if ZLIB_HEADER.len() + encoded.len() + ZLIB_TRAILER <= COMPRESSED_GRAIN_MAX => {
                 stored.clear();
                 stored.extend_from_slice(&ZLIB_HEADER);
-                stored.extend_from_slice(&encoded[..length]);
+                stored.extend_from_slice(encoded);
                 stored.extend_from_slice(&adler);
                 Ok(true)
             }
@@ -115,21 +111,6 @@ fn check_unit(unit: &[u8]) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(ErrorKind::InvalidInput, format!("VMDK grain of {} bytes, must be {GRAIN_BYTES}", unit.len())))
-}
-
-/// Wraps `unit` in stored blocks: the way out when compression makes it longer than readers' buffers.
-fn store(unit: &[u8], stored: &mut Vec<u8>) {
-    stored.clear();
-    stored.extend_from_slice(&ZLIB_HEADER);
-    let mut blocks = unit.chunks(STORED_BLOCK_MAX).peekable();
-    while let Some(block) = blocks.next() {
-        let length = u16::try_from(block.len()).expect("a chunk of at most 0xffff bytes");
-        stored.push(u8::from(blocks.peek().is_none()));
-        stored.extend_from_slice(&length.to_le_bytes());
-        stored.extend_from_slice(&(!length).to_le_bytes());
-        stored.extend_from_slice(block);
-    }
-    stored.extend_from_slice(&codec::adler32(unit).to_be_bytes());
 }
 
 #[cfg(test)]
@@ -150,7 +131,8 @@ mod tests {
     #[test]
     fn an_incompressible_grain_stays_inside_every_readers_buffer() {
         let unit = noise();
-        for level in codec::LEVELS {
+        let numbers = codec::LEVELS.map(|number| Level::number(number).unwrap());
+        for level in numbers.chain([Level::FAST, Level::BALANCED, Level::MAX]) {
             let mut stored = Vec::new();
             let encoder = GrainEncoder::new(level).unwrap();
             assert_eq!(encoder.encode(&unit, &mut stored).unwrap(), Form::Encoded);
@@ -159,39 +141,35 @@ mod tests {
             assert_eq!(codec::decode(Codec::Zlib, &stored, &mut back).unwrap(), GRAIN_BYTES);
             assert_eq!(back, unit);
         }
-        let mut stored = Vec::new();
-        store(&unit, &mut stored);
-        assert!(stored.len() <= COMPRESSED_GRAIN_MAX);
-        let mut back = vec![0; GRAIN_BYTES];
-        assert_eq!(codec::decode(Codec::Zlib, &stored, &mut back).unwrap(), GRAIN_BYTES);
-        assert_eq!(back, unit);
     }
 
     #[test]
     fn adopts_zlib_and_deflate_and_refuses_what_does_not_hold_the_whole_grain() {
-        let encoder = GrainEncoder::new(6).unwrap();
+        let encoder = GrainEncoder::new(Level::default()).unwrap();
         let mut unit = noise();
         unit[1000..].fill(7);
         let (mut zlib, mut stored) = (Vec::new(), Vec::new());
         encoder.encode(&unit, &mut zlib).unwrap();
-        assert!(encoder.adopt(Codec::Zlib, &zlib, &unit, &mut stored).unwrap());
+        assert!(encoder.adopt(Codec::Zlib, &zlib, Some(&unit), &mut stored).unwrap());
         assert_eq!(stored, zlib);
-        // Trailing bytes behind the stream, as behind a qcow2 cluster.
+        assert!(encoder.adopt(Codec::Zlib, &zlib, None, &mut stored).unwrap());
+        assert_eq!(stored, zlib);
+        // Trailing bytes behind the stream.
         let mut padded = zlib.clone();
         padded.extend_from_slice(&[0; 100]);
-        assert!(!encoder.adopt(Codec::Zlib, &padded, &unit, &mut stored).unwrap());
-        let deflate = &padded[2..zlib.len() - 4 + 50];
-        assert!(encoder.adopt(Codec::Deflate, deflate, &unit, &mut stored).unwrap());
+        assert!(!encoder.adopt(Codec::Zlib, &padded, Some(&unit), &mut stored).unwrap());
+        let deflate = &zlib[2..zlib.len() - 4];
+        assert!(encoder.adopt(Codec::Deflate, deflate, Some(&unit), &mut stored).unwrap());
         assert_eq!(stored[2..], zlib[2..]);
-        let mut back = vec![0; GRAIN_BYTES];
-        codec::decode(Codec::Zlib, &stored, &mut back).unwrap();
-        assert_eq!(back, unit);
+        // Nobody knows the checksum of what nobody has decoded.
+        assert!(!encoder.adopt(Codec::Deflate, deflate, None, &mut stored).unwrap());
+        assert!(!encoder.adopt(Codec::Zlib, &vec![0x78; COMPRESSED_GRAIN_MAX + 1], None, &mut stored).unwrap());
         // The short last grain of another writer.
         let mut short = Vec::new();
-        Encoder::new(Codec::Zlib, 6).unwrap().encode(&unit[..1500], 4096, &mut short).unwrap();
+        Encoder::new(Codec::Zlib, Level::default()).unwrap().encode(&unit[..1500], 4096, &mut short).unwrap();
         unit[1500..].fill(0);
-        assert!(!encoder.adopt(Codec::Zlib, &short, &unit, &mut stored).unwrap());
-        assert!(!encoder.adopt(Codec::Deflate, &short[2..short.len() - 4], &unit, &mut stored).unwrap());
-        assert!(!encoder.adopt(Codec::Zstd, &short, &unit, &mut stored).unwrap());
+        assert!(!encoder.adopt(Codec::Zlib, &short, Some(&unit), &mut stored).unwrap());
+        assert!(!encoder.adopt(Codec::Zstd, &short, Some(&unit), &mut stored).unwrap());
+        assert!(!encoder.adopt(Codec::Zstd, &short, None, &mut stored).unwrap());
     }
 }

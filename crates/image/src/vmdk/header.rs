@@ -120,6 +120,14 @@ impl HostedHeader {
         self.grain_sectors * SECTOR
     }
 
+    /// Whether a file of `file` bytes can hold a grain directory for all of the capacity. One whose place only the footer
+    /// knows can.
+    pub(crate) fn directory_fits(&self, file: u64) -> bool {
+        let DirectoryPlace::Sector(sector) = self.gd else { return true };
+        let bytes = self.capacity.div_ceil(self.grain_sectors).div_ceil(self.gtes_per_gt) * 4;
+        sector.checked_mul(SECTOR).and_then(|at| at.checked_add(bytes)).is_some_and(|end| end <= file)
+    }
+
     /// Bytes of a grain table.
     pub(crate) fn gt_bytes(&self) -> u64 {
         self.gtes_per_gt * 4

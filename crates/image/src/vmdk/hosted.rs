@@ -56,7 +56,8 @@ pub(crate) fn read_header(file: &dyn BlockRead) -> Result<Hosted> {
     Ok(Hosted { header: HostedHeader { descriptor, ..footer }, warnings })
 }
 
-/// Finds the footer: the header's copy behind a footer marker, the last but one sector in front of zero padding.
+/// Finds the footer: the header's copy behind a footer marker, the last but one sector in front of zero padding. A whole
+/// end-of-stream marker follows it, or the file is cut off.
 fn find_footer(file: &dyn BlockRead) -> Result<HostedHeader> {
     const STEP: u64 = 64 << 10;
     let end = file.size() / SECTOR * SECTOR;
@@ -69,13 +70,16 @@ fn find_footer(file: &dyn BlockRead) -> Result<HostedHeader> {
         let mut bytes = vec![0; usize::try_from(until - lower).expect("at most a step and a sector")];
         file.read_at(&mut bytes, lower)?;
         let sectors: Vec<_> = bytes.chunks_exact(512).collect();
-        for pair in sectors.windows(2).rev() {
-            if is_footer_marker(pair[0]) {
-                return match HostedHeader::parse_footer(pair[1])? {
-                    HostedHeader { gd: DirectoryPlace::Footer, .. } => Err(Fault::NoDirectory.into()),
-                    footer => Ok(footer),
-                };
+        for (index, pair) in sectors.windows(2).enumerate().rev() {
+            if !is_footer_marker(pair[0]) {
+                continue;
             }
+            let behind = lower + (index as u64 + 2) * SECTOR;
+            return match HostedHeader::parse_footer(pair[1])? {
+                HostedHeader { gd: DirectoryPlace::Footer, .. } => Err(Fault::NoDirectory.into()),
+                _ if file.size() < behind + SECTOR => Err(Fault::NoEndOfStream { bytes: file.size() - behind }.into()),
+                footer => Ok(footer),
+            };
         }
         upper = lower;
     }

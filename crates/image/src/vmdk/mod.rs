@@ -3,9 +3,9 @@
 //! VMware, "Virtual Disk Format 5.0" and 1.1. What is read and refused is in `docs/formats/vmdk.md`.
 //!
 //! ```text
-//! probe ──► open::Image ──► describe: ImageInfo
-//!                       └─► extents ──► hosted · cowd · sesparse ──► map::Tables ──► sparse::Sparse ─┐
-//!                                   └─► flat, zero ─────────────────────────────────────────────────┴─► read::VmdkDevice
+//! probe ──► image::Image ──► describe: ImageInfo
+//!                        └─► extents ──► hosted · cowd · sesparse ──► map::Tables ──► sparse::Sparse ─┐
+//!                                    └─► flat, zero ────────────────────────────────────────────────┴─► read::VmdkDevice
 //! stream: header, descriptor, grains by their markers ──► BlockStream
 //! ```
 //!
@@ -24,6 +24,7 @@ mod extents;
 pub mod fuzz;
 pub(crate) mod header;
 mod hosted;
+mod image;
 pub(crate) mod layout;
 mod map;
 mod open;
@@ -32,10 +33,10 @@ mod read;
 mod sesparse;
 mod sparse;
 mod stream;
+pub mod strict;
 pub(crate) mod text;
 
 pub(crate) mod create;
-mod deflate_end;
 mod describe;
 mod grain_encoder;
 pub(crate) mod measure;

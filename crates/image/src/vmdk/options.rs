@@ -3,6 +3,7 @@
 use transload_block::{Error, ErrorKind, Result};
 
 use super::layout::SECTOR;
+use crate::preallocation::{self, Preallocation};
 use crate::{OptionKind, OptionSpec, OptionValues};
 
 /// What `-o` understands when a VMDK is written, named as qemu-img names it where it has the option.
@@ -74,6 +75,10 @@ pub(crate) const CREATE_OPTIONS: &[OptionSpec] = &[
         default: "512",
         help: "round the virtual size up to a multiple of this, such as 1M for importers that count in MiB",
     },
+    OptionSpec {
+        help: "flat kinds: sparse (off), with its room set aside (falloc), or written with zeroes (full)",
+        ..preallocation::OPTION
+    },
 ];
 
 /// The kind of a new VMDK.
@@ -103,6 +108,11 @@ impl Subformat {
     /// Whether its extents are hosted sparse ones that are written at random places.
     pub(crate) const fn is_sparse(self) -> bool {
         matches!(self, Self::MonolithicSparse | Self::TwoGbMaxExtentSparse)
+    }
+
+    /// Whether each byte of the disk has its place from the start.
+    pub(crate) const fn is_flat(self) -> bool {
+        matches!(self, Self::MonolithicFlat | Self::TwoGbMaxExtentFlat | Self::Vmfs)
     }
 
     fn by_name(name: &str) -> Option<Self> {
@@ -140,6 +150,8 @@ pub(crate) struct CreateOptions {
     pub(crate) backing_file: Option<String>,
     /// `None` when it was not given: files and pipes have different defaults.
     pub(crate) layout: Option<TableLayout>,
+    /// Of the files that hold the guest's bytes; always off for kinds that are not flat.
+    pub(crate) preallocation: Preallocation,
     round_up: u64,
 }
 
@@ -166,6 +178,7 @@ impl CreateOptions {
                 Some("footer") => Some(TableLayout::Footer),
                 _ => None,
             },
+            preallocation: Preallocation::of(values),
             round_up: values.size("round_up").unwrap_or(SECTOR),
         };
         if options.round_up == 0 || !options.round_up.is_multiple_of(SECTOR) {
@@ -192,6 +205,10 @@ impl CreateOptions {
         }
         if self.layout.is_some() && subformat != Subformat::StreamOptimized {
             return refuse("layout");
+        }
+        if self.preallocation != Preallocation::Off && !subformat.is_flat() {
+            return refuse("preallocation")
+                .map_err(|error| error.with_remedy("choose a flat kind, such as subformat=monolithicFlat"));
         }
         Ok(subformat)
     }

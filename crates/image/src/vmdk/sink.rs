@@ -81,7 +81,7 @@ pub(crate) fn sink(request: SinkRequest<'_>) -> Result<Box<dyn BlockSink>> {
         options: &options,
     }
     .text();
-    let encoder = Arc::new(GrainEncoder::new(request.level)?);
+    let encoder = Arc::new(GrainEncoder::new(request.level.unwrap_or_default())?);
     let sink = StreamSink::new(destination, layout, capacity, &descriptor, request.extents, encoder)?;
     Ok(Box::new(sink))
 }

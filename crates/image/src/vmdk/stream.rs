@@ -74,6 +74,13 @@ fn size_of_disk(input: &mut Input, header: &HostedHeader) -> Result<u64> {
         let name = descriptor.extents.into_iter().next().and_then(|extent| extent.name).unwrap_or_default();
         return Err(Fault::ExtentLargerThanHeader { index: 1, name, line: sectors, header: header.capacity }.into());
     }
+    // Tables in front of the grains end where these begin, and so must those of a capacity that overrules nothing.
+    let front = header.overhead.saturating_mul(SECTOR);
+    let in_front = matches!(header.gd, DirectoryPlace::Sector(sector) if sector < header.overhead);
+    if in_front && header.capacity > sectors.next_multiple_of(header.grain_sectors) && !header.directory_fits(front) {
+        let name = descriptor.extents.into_iter().next().and_then(|extent| extent.name).unwrap_or_default();
+        return Err(Fault::HeaderLargerThanFile { index: 1, name, line: sectors, header: header.capacity }.into());
+    }
     Ok(sectors * SECTOR)
 }
 

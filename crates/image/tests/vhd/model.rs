@@ -184,7 +184,7 @@ fn a_fixed_image_from_front_to_back_is_the_one_written_in_place() {
     let target = MemoryTarget::new(NAME);
     let (ids, values) = (IdSource::from_material(b"subformat=fixed"), options("subformat=fixed"));
     for output in [SinkOutput::Pipe(Box::new(pipe.clone())), SinkOutput::Files(&target)] {
-        let request = SinkRequest { output, name: NAME, size, options: &values, level: 0, ids: &ids, extents: None };
+        let request = SinkRequest { output, name: NAME, size, options: &values, level: None, ids: &ids, extents: None };
         let mut sink = FORMAT.sink.unwrap()(request).unwrap();
         let unit = vec![7; usize::try_from(MIB).unwrap()];
         sink.append(MIB, Form::Plain, &unit).unwrap();

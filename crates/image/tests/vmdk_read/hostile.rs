@@ -3,16 +3,16 @@
 use std::fs;
 use std::io::Cursor;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use transload_block::{BlockRead, ErrorKind};
 use transload_image::vmdk::fuzz::{fuzz_descriptor, fuzz_open, fuzz_stream};
 use transload_image::{Access, OpenSettings, OptionValues, Source, StreamRequest, open};
+use transload_testkit::witness;
 
 use crate::builder::{Hosted, SeGrain, Stream, cowd, descriptor, sesparse};
-use crate::support::{corpus, run};
+use crate::support::corpus;
 use crate::vmdk;
 
 /// How long any of it may take; a build without optimisation and a busy machine are allowed for.
@@ -57,7 +57,7 @@ fn extents_that_are_none_of_the_images_business() {
     fs::write(place("flat"), [1; 1024]).unwrap();
     fs::create_dir(place("directory")).unwrap();
     std::os::unix::fs::symlink(outside.path().join("secret"), place("link")).unwrap();
-    run(Command::new("mkfifo").arg(place("fifo")));
+    witness::must("mkfifo", [place("fifo")]);
     let secret = outside.path().join("secret").display().to_string();
     for (line, kind) in [
         ("RW 1 FLAT \"/etc/passwd\" 0", ErrorKind::Denied),
@@ -117,6 +117,12 @@ fn descriptors_of_a_megabyte() {
     };
     fs::write(&path, long(&|_| "RW 1 ZERO".to_owned(), (1 << 20) + 1)).unwrap();
     expect("too long", &path, ErrorKind::TooLarge);
+    // Zeroes behind it make no raw disk of what says that it is a descriptor.
+    fs::write(&path, descriptor("custom", "", &["RW 1 FLAT \"flat\" 0"])).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_len(300 << 20).unwrap();
+    expect("padded to hundreds of megabytes", &path, ErrorKind::TooLarge);
+    let bytes = Source::from_path(&path, Access::ReadOnly).unwrap();
+    assert_eq!(transload_image::detect(bytes.bytes()).unwrap().unambiguous().unwrap().name, "vmdk");
     fs::write(&path, long(&|_| "RW 1 FLAT \"flat\" 0".to_owned(), 1_040_000)).unwrap();
     expect("one file many times", &path, ErrorKind::Corrupt);
     fs::write(&path, long(&|index| format!("RW 1 FLAT \"absent{index}\" 0"), 1_040_000)).unwrap();
@@ -165,9 +171,10 @@ fn headers_that_lie() {
         fs::write(&path, &built.file.0).unwrap();
         expect(name, &path, kind);
     }
-    let u64s: [(&str, usize, u64, ErrorKind); 9] = [
+    let u64s: [(&str, usize, u64, ErrorKind); 10] = [
         ("capacity of everything", 12, u64::MAX, corrupt),
         ("capacity of too much", 12, 1 << 54, corrupt),
+        ("capacity of half an exabyte, which the descriptor does not repeat", 12, 1 << 50, corrupt),
         ("capacity of less", 12, 8, corrupt),
         ("grain of nothing", 20, 0, corrupt),
         ("grain of three", 20, 3, corrupt),

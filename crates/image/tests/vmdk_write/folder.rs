@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use transload_image::codec::Level;
 
 use transload_block::{FileBlock, Result, Storage};
 use transload_image::{
@@ -72,7 +73,7 @@ pub(crate) fn write_stream(
         name,
         size,
         options: &parse(options),
-        level: 3,
+        level: Some(Level::default()),
         ids: &IdSource::from_material(b"test"),
         extents: None,
     })?;

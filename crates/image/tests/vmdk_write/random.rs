@@ -57,12 +57,36 @@ fn every_kind_and_size_is_what_the_witnesses_read() {
             }
             image.finish().unwrap();
             witness::judge(&folder.path(), &raw(&folder, size, &writes), size);
-            if size < 1 << 30
-                && let Some(verdict) = witness::openstack(&folder.path())
-            {
+            if size < 1 << 30 {
+                let verdict = witness::openstack(&folder.path());
                 assert_eq!(verdict.starts_with("safe vmdk"), kind == "monolithicSparse", "{kind}: {verdict}");
             }
         }
+    }
+}
+
+#[test]
+fn room_is_set_aside_for_flat_kinds_and_for_no_others() {
+    use std::os::unix::fs::MetadataExt;
+    let size = (5 << 20) + 512;
+    for kind in ["monolithicFlat", "twoGbMaxExtentFlat", "vmfs"] {
+        for (mode, least) in [("off", 0), ("falloc", size), ("full", size)] {
+            let folder = Folder::new("disk.vmdk");
+            let image = folder.create(size, &format!("subformat={kind},preallocation={mode}")).unwrap();
+            let bytes = noise(5, 70_000);
+            image.write_at(&bytes, 100_000).unwrap();
+            image.finish().unwrap();
+            let writes = [(100_000, bytes)];
+            witness::judge(&folder.path(), &raw(&folder, size, &writes), size);
+            let name = if kind == "twoGbMaxExtentFlat" { "disk-f001.vmdk" } else { "disk-flat.vmdk" };
+            let used = fs::metadata(folder.folder().join(name)).unwrap().blocks() * 512;
+            assert!(used >= least && (used >= size) == (mode != "off"), "{kind} {mode}: {used} bytes are allocated");
+        }
+    }
+    for kind in ["monolithicSparse", "twoGbMaxExtentSparse"] {
+        let error = Folder::new("disk.vmdk").create(size, &format!("subformat={kind},preallocation=full")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.remedy().is_some_and(|remedy| remedy.contains("flat")), "{error}");
     }
 }
 

@@ -182,8 +182,8 @@ fn pipe_to_pipe_without_a_file_between() {
                 let pipe = Pipe::default();
                 let input = streamed(&source, format).unwrap();
                 let ended = run(input, Output::Pipe(Box::new(pipe.clone())), &target.settings());
-                if format == "raw" {
-                    // How long it is shows at its end, and a pipe cannot be told afterwards.
+                if format == "raw" && wanted != "raw" {
+                    // How long it is shows at its end, and a header that has gone cannot be told afterwards.
                     assert_eq!(ended.unwrap_err().kind(), ErrorKind::InvalidInput, "{what}");
                     assert_eq!(pipe.0.lock().unwrap().len(), 0, "{what}");
                     continue;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use transload::image::codec::Level;
 
 use transload::block::Result;
 use transload::convert::{Compression, Input, Output, Plan, Report, Settings};
@@ -77,7 +78,7 @@ impl Target {
         let format = Format::by_name(self.format).unwrap();
         let mut settings = Settings::new(format);
         settings.options = OptionValues::parse(format.create_options, [self.options]).unwrap();
-        settings.compression = self.compressed.then_some(Compression { kind: None, level: 2 });
+        settings.compression = self.compressed.then_some(Compression { kind: None, level: Level::default() });
         settings.threads = NonZeroUsize::new(2);
         settings
     }

@@ -69,7 +69,7 @@ pub(crate) struct Label {
 }
 
 /// CRC-32 as lvm2 computes it: no inversion, and a start of its own.
-fn crc(bytes: &[u8]) -> u32 {
+pub(crate) fn crc(bytes: &[u8]) -> u32 {
     let mut crc = crc32fast::Hasher::new_with_initial(!CRC_START);
     crc.update(bytes);
     !crc.finalize()

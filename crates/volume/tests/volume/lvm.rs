@@ -28,19 +28,10 @@ struct Marked {
     tail: (u64, Vec<u8>),
 }
 
-impl Marked {
-    fn byte(&self, at: u64) -> u8 {
-        let (tail_at, tail) = &self.tail;
-        let inside = |bytes: &[u8], at: u64| usize::try_from(at).ok().and_then(|at| bytes.get(at).copied());
-        let written = inside(&self.head, at).or_else(|| inside(tail, at.checked_sub(*tail_at)?));
-        written.unwrap_or_else(|| mark(self.number, at))
-    }
-}
-
-/// The byte at `at` of the extents of physical volume `number`.
-fn mark(number: u64, at: u64) -> u8 {
-    let word = (at / 8).wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(number);
-    word.to_le_bytes()[usize::try_from(at % 8).expect("less than 8")]
+/// The bytes of the extents of physical volume `number` in `range`, which is one of whole words.
+fn marks(number: u64, range: Range<u64>) -> Vec<u8> {
+    let word = |at: u64| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number).to_le_bytes();
+    (range.start / 8..range.end / 8).flat_map(word).collect()
 }
 
 impl BlockRead for Marked {
@@ -54,7 +45,18 @@ impl BlockRead for Marked {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         check_range(offset, buf.len() as u64, SIZE)?;
-        buf.iter_mut().zip(offset..).for_each(|(byte, at)| *byte = self.byte(at));
+        let end = offset + buf.len() as u64;
+        let words = offset / 8 * 8..end.next_multiple_of(8);
+        let skipped = usize::try_from(offset - words.start).expect("less than a word");
+        buf.copy_from_slice(&marks(self.number, words)[skipped..skipped + buf.len()]);
+        for (start, written) in [(0, &self.head), (self.tail.0, &self.tail.1)] {
+            let both = offset.max(start)..end.min(start + written.len() as u64);
+            if both.start < both.end {
+                let index = |at: u64| usize::try_from(at).expect("a disk in memory");
+                let from = &written[index(both.start - start)..index(both.end - start)];
+                buf[index(both.start - offset)..index(both.end - offset)].copy_from_slice(from);
+            }
+        }
         Ok(())
     }
 
@@ -68,9 +70,44 @@ impl BlockRead for Marked {
     }
 }
 
+/// A disk with a bit turned at each of a few places.
+#[derive(Debug)]
+struct Damaged {
+    disk: Arc<dyn BlockRead>,
+    places: Vec<u64>,
+}
+
+impl BlockRead for Damaged {
+    fn size(&self) -> u64 {
+        self.disk.size()
+    }
+
+    fn limits(&self) -> BlockLimits {
+        self.disk.limits()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.disk.read_at(buf, offset)?;
+        for place in self.places.iter().filter_map(|place| place.checked_sub(offset)) {
+            if let Some(byte) = usize::try_from(place).ok().and_then(|place| buf.get_mut(place)) {
+                *byte ^= 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn block_status(&self, range: Range<u64>) -> Result<Extent> {
+        self.disk.block_status(range)
+    }
+
+    fn capabilities(&self) -> Capabilities<'_> {
+        Capabilities::none()
+    }
+}
+
 fn testdata(name: &str) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata/lvm").join(name);
-    std::fs::read(path).unwrap()
+    std::fs::read(path).expect("a specimen")
 }
 
 /// The disks as lvm2 left them.
@@ -97,11 +134,10 @@ const VOLUMES: &[(&str, Runs)] = &[
 fn expected(runs: Runs) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (extents, stripe, places) in runs {
-        for at in 0..extents * EXTENT {
-            let (chunk, within) = (at / stripe, at % stripe);
-            let (disk, first) = places[usize::try_from(chunk).unwrap() % places.len()];
-            let place = FIRST_EXTENT[disk] + first * EXTENT + chunk / places.len() as u64 * stripe + within;
-            bytes.push(mark(disk as u64, place));
+        for chunk in 0..extents * EXTENT / stripe {
+            let (disk, first) = places[usize::try_from(chunk).expect("a specimen") % places.len()];
+            let place = FIRST_EXTENT[disk] + first * EXTENT + chunk / places.len() as u64 * stripe;
+            bytes.extend(marks(disk as u64, place..place + stripe));
         }
     }
     bytes
@@ -141,7 +177,7 @@ fn striped_devices_keep_the_contract() {
     for (count, stripe, length) in [(1, 4096, 65_536), (2, 512, 40_000), (3, 4096, 70_000), (5, 65_536, 65_536 * 2)] {
         let parts: Vec<Arc<Memory>> = (0..count).map(|_| Arc::new(Memory::new(length))).collect();
         for (number, part) in parts.iter().enumerate() {
-            let bytes: Vec<u8> = (0..length as u64 / 2).map(|at| mark(number as u64, at)).collect();
+            let bytes = marks(number as u64, 0..length as u64 / 2);
             part.write_at(&bytes, 0).unwrap();
         }
         let devices = parts.iter().map(|part| Arc::clone(part) as Arc<dyn BlockRead>).collect();
@@ -197,10 +233,7 @@ fn a_missing_physical_volume_takes_its_volumes_with_it() {
 fn one_good_copy_of_the_text_is_enough() {
     let [first, second, third] = disks();
     let damaged = |disk: &Arc<dyn BlockRead>, places: &[u64]| {
-        let mut bytes = vec![0; usize::try_from(SIZE).unwrap()];
-        disk.read_at(&mut bytes, 0).unwrap();
-        places.iter().for_each(|at| bytes[usize::try_from(*at).unwrap()] ^= 1);
-        Arc::new(Memory::from(bytes)) as Arc<dyn BlockRead>
+        Arc::new(Damaged { disk: Arc::clone(disk), places: places.to_vec() }) as Arc<dyn BlockRead>
     };
     // The text of the first disk, and the header of the first copy on the third.
     let groups = Groups::find(&[damaged(&first, &[62_464]), Arc::clone(&second), damaged(&third, &[4100])]).unwrap();

@@ -18,7 +18,7 @@ use crate::volumes::{self, VolumeArgs, listing};
 
 use spec::Spec;
 
-/// List the partitions and logical volumes of an image, or edit its partition table
+/// List partitions and logical volumes, or edit the table
 ///
 /// Deletes come first, then --set, then --add, each in the order in which they are given. The image is written in place.
 #[derive(Args, Debug)]

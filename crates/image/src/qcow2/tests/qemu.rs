@@ -8,8 +8,10 @@ use transload_block::{BlockRead, BlockWrite, ErrorKind, Storage};
 use super::super::witness::{Scratch, assert_same_disk, assert_sound, mixed_disk, qemu_read};
 use super::model::change;
 use super::{Dice, assert_status_is_true, open, qemu_img, read_all, source, try_open};
+use crate::qcow2::create;
 use crate::qcow2::device::Qcow2;
-use crate::{Access, codec};
+use crate::qcow2::options::CREATE_OPTIONS;
+use crate::{Access, CreateRequest, IdSource, OptionValues, codec};
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -218,6 +220,65 @@ fn external_data_files_are_read_and_written() {
         std::fs::remove_file(&data).unwrap();
         assert!(try_open(source(&path, false), Access::ReadOnly, None).is_err());
         assert!(super::layer::describe(&source(&path, false)).is_ok());
+    }
+}
+
+#[test]
+fn external_data_files_are_made_beside_the_image() {
+    let disk = mixed_disk(3_000_320);
+    for options in ["data_file=a.data", "data_file=a.data,data_file_raw=on", "data_file=a.data,extended_l2=on"] {
+        let scratch = Scratch::new();
+        let files = scratch.target("a.qcow2");
+        let options = OptionValues::parse(CREATE_OPTIONS, [options]).unwrap();
+        let ids = IdSource::from_material(b"x");
+        let size = disk.len() as u64;
+        let request =
+            CreateRequest { files: &files, size, options: &options, ids: &ids, backing: None, cache_bytes: 1 << 20 };
+        let image = create::create(request).unwrap();
+        for (at, piece) in disk.chunks(70_001).enumerate().filter(|(_, piece)| piece.iter().any(|byte| *byte != 0)) {
+            image.write_at(piece, at as u64 * 70_001).unwrap();
+        }
+        image.finish().unwrap();
+        let path = scratch.path("a.qcow2");
+        // QEMU looks for the data file where it is started.
+        let there = |arguments: &[&str]| {
+            let output =
+                std::process::Command::new("qemu-img").current_dir(path.parent().unwrap()).args(arguments).output();
+            let output = output.unwrap();
+            assert!(output.status.success(), "{arguments:?}: {output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        there(&["check", "-q", "a.qcow2"]);
+        there(&["convert", "-O", "raw", "a.qcow2", "read.raw"]);
+        assert_same_disk(&std::fs::read(scratch.path("read.raw")).unwrap(), &disk, "QEMU");
+        let info = there(&["info", "--output=json", "a.qcow2"]);
+        assert!(info.contains("\"data-file\": \"a.data\""), "{info}");
+        let raw = options.flag("data_file_raw").unwrap_or(false);
+        assert_eq!(info.contains("\"data-file-raw\": true"), raw, "{info}");
+        assert!(!raw || std::fs::read(scratch.path("a.data")).unwrap() == disk);
+        assert!(read_all(&*open(&path).device) == disk);
+    }
+    let ids = IdSource::from_material(b"x");
+    for options in [
+        "data_file=../a.data",
+        "data_file=/a.data",
+        "data_file_raw=on",
+        "data_file=a,compat=0.10",
+        "data_file=a,preallocation=full",
+        "data_file=a,data_file_raw=on,backing_file=b,backing_fmt=raw",
+    ] {
+        let scratch = Scratch::new();
+        let files = scratch.target("a.qcow2");
+        let options = OptionValues::parse(CREATE_OPTIONS, [options]).unwrap();
+        let request = CreateRequest {
+            files: &files,
+            size: 1 << 20,
+            options: &options,
+            ids: &ids,
+            backing: None,
+            cache_bytes: 1 << 20,
+        };
+        assert_eq!(create::create(request).unwrap_err().kind(), ErrorKind::InvalidInput, "{options:?}");
     }
 }
 

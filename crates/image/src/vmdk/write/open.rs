@@ -14,9 +14,9 @@ use crate::vmdk::error::Fault;
 use crate::vmdk::extent_line::{ExtentAccess, ExtentKind, ExtentLine};
 use crate::vmdk::header::{DirectoryPlace, HostedHeader};
 use crate::vmdk::hosted;
+use crate::vmdk::image::Image;
 use crate::vmdk::layout::{DESCRIPTOR_MAX, SECTOR};
 use crate::vmdk::map::Dialect;
-use crate::vmdk::open::Image;
 use crate::{Access, ReferenceGate, Source};
 
 /// Opens the extents of `image`, whose first file is `source`, for writing.

@@ -1,0 +1,148 @@
+//! `transload validate`: whether an OVA is sound, and who will take it.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde::Serialize;
+use transload::appliance::profile::{IMPORTERS, Severity};
+use transload::block::Result;
+use transload::convert::Progress;
+use transload::validate::{Outcome, Soundness, ValidateSettings, Validation, validate};
+
+use crate::args::{self, ProgressArgs};
+use crate::failure::Verdict;
+use crate::text::{self, Text};
+use crate::{interrupt, progress};
+
+/// Tell whether an OVA is sound, and which importers will take it
+///
+/// Every byte is read once: the archive, the manifest's digests, and every grain of every disk as the strictest readers see
+/// it. Exits with 0 when the package is sound, with 4 when it is corrupt, with 7 when a digest or the signature is wrong, and
+/// with 5 when an importer named with --for refuses it.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  transload validate vm.ova\n  transload validate vm.ova --for esxi-7.0 --for virtualbox --json"
+)]
+pub(crate) struct Arguments {
+    /// The OVA
+    #[arg(value_name = "OVA")]
+    package: PathBuf,
+    /// Judge for this importer alone; may be given several times
+    #[arg(long = "for", value_name = "IMPORTER", value_parser = importer())]
+    importers: Vec<String>,
+    /// Worker threads; as many as there are cores when not given
+    #[arg(long, value_name = "N", value_parser = args::threads())]
+    threads: Option<NonZeroUsize>,
+    #[command(flatten)]
+    progress: ProgressArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn importer() -> impl TypedValueParser<Value = String> {
+    PossibleValuesParser::new(IMPORTERS.iter().map(|importer| importer.id))
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    file: String,
+    #[serde(flatten)]
+    validation: &'a Validation,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
+    let cancel = interrupt::install()?;
+    let display = progress::start(arguments.progress.when());
+    let settings = ValidateSettings {
+        threads: arguments.threads,
+        cancel: cancel.clone(),
+        progress: display.as_ref().map(|(meter, _)| Arc::clone(meter) as Arc<dyn Progress>),
+    };
+    let found = validate(&arguments.package, &settings);
+    // The bar is gone before anything else is said.
+    drop(display);
+    let mut found = found.map_err(|error| cancel.check().err().unwrap_or(error))?;
+    if !arguments.importers.is_empty() {
+        found.verdicts.retain(|verdict| arguments.importers.iter().any(|wanted| wanted == verdict.importer));
+    }
+    if arguments.json {
+        text::json(&Document { file: arguments.package.display().to_string(), validation: &found })?;
+    } else {
+        print(arguments, &found)?;
+    }
+    let refused = found.verdicts.iter().any(|verdict| verdict.outcome == Outcome::Refused);
+    Ok(match found.soundness {
+        Soundness::Corrupt => Verdict::Corrupt,
+        Soundness::Mismatch => Verdict::Mismatch,
+        Soundness::Sound if refused && !arguments.importers.is_empty() => Verdict::Refused,
+        Soundness::Sound => Verdict::Done,
+    })
+}
+
+fn print(arguments: &Arguments, found: &Validation) -> Result<()> {
+    let mut text = Text::new();
+    let soundness = match found.soundness {
+        Soundness::Sound => "sound",
+        Soundness::Mismatch => "a digest or signature is wrong",
+        Soundness::Corrupt => "corrupt",
+    };
+    text.line(format_args!("{}: {soundness}", arguments.package.display()))?;
+    for machine in &found.machines {
+        text.field("machine", machine)?;
+    }
+    for member in &found.members {
+        let digest = match member.digest_matches {
+            Some(true) => ", digest matches",
+            Some(false) => ", digest differs",
+            None => "",
+        };
+        let (name, size) = (&member.name, text::size(member.size));
+        match &member.stream {
+            Some(stream) => {
+                let (capacity, grains) = (text::size(stream.capacity), stream.grains);
+                text.line(format_args!("  {name}  {size}{digest}, disk of {capacity}, {grains} grains read"))?;
+            }
+            None => text.line(format_args!("  {name}  {size}{digest}"))?,
+        }
+    }
+    if let Some(signature) = &found.signature {
+        let verdict = if signature.matches { "matches" } else { "differs" };
+        text.field("signed by", format_args!("{}, until {}; {verdict}", signature.subject, signature.valid_until))?;
+    }
+    for finding in &found.findings {
+        text.line(format_args!("{}: {}", finding.rule, sentence(&finding.subject, &finding.message)))?;
+        text.line(format_args!("  remedy: {}", finding.remedy))?;
+    }
+    print_verdicts(&mut text, found)?;
+    text.finish()
+}
+
+fn print_verdicts(text: &mut Text, found: &Validation) -> Result<()> {
+    for verdict in &found.verdicts {
+        let outcome = match verdict.outcome {
+            Outcome::Accepted => "takes it",
+            Outcome::Warnings => "takes it, with warnings",
+            Outcome::Refused => "refuses it",
+        };
+        text.line(format_args!("{}: {outcome}", verdict.title))?;
+        for reason in &verdict.reasons {
+            let severity = if reason.severity == Severity::Refusal { "refused" } else { "warning" };
+            let (rule, said) = (reason.rule, sentence(&reason.subject, &reason.message));
+            // What is wrong for everybody was told above, with its remedy.
+            if found.findings.iter().any(|finding| finding.rule == rule && finding.subject == reason.subject) {
+                text.line(format_args!("  {severity}: {rule}"))?;
+            } else {
+                text.line(format_args!("  {severity}: {rule}: {said}; {}", reason.remedy))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn sentence(subject: &str, message: &str) -> String {
+    if subject.is_empty() { message.to_owned() } else { format!("'{subject}' {message}") }
+}

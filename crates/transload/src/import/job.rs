@@ -1,0 +1,619 @@
+//! One import under way: takes members as they come, and writes what the machine needs of them.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{self, BufReader, Cursor, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use transload_appliance::ova::{
+    CERTIFICATE_MAX, FromReader, Index, MANIFEST_MAX, Manifest, ManifestAlgorithm, Member, MemberKind, SignatureFile,
+    Walk, hex,
+};
+use transload_appliance::ovf;
+use transload_appliance::{DiskFormat, Machine, Media, Notes};
+use transload_block::{BlockRead, BlockReadExt, Concat, Error, ErrorKind, Result, Slice, Zeros};
+use transload_convert::{AtomicFolder, Input, Output, Plan, Progress, Report, Settings};
+use transload_image::{
+    Access, Format, OpenSettings, Opened, OptionValues, ProbeWindow, ReferenceGate, Source, StreamRequest, detect,
+    detect_window,
+};
+
+use super::read::{DeviceReader, Hashed, Hashers, WalkReader, from_io};
+use super::target::ImportTarget;
+use super::{ImportReport, ImportSettings, ImportedFile, ImportedKind};
+use crate::export::{Part, choose_system, file_stem};
+
+/// What is wanted of a file in the package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// It holds the disk with this place in the machine.
+    Disk(usize),
+    /// It is in the drive with this place.
+    Media(usize),
+    /// It holds the firmware's variables.
+    Nvram,
+}
+
+/// A file of the package that the machine needs.
+#[derive(Debug)]
+struct Wanted {
+    href: String,
+    /// The members that it is stored as.
+    pieces: Vec<String>,
+    uses: Vec<Use>,
+    done: bool,
+}
+
+/// Digests of a member by the functions that may be asked for.
+type Digests = Vec<(ManifestAlgorithm, Vec<u8>)>;
+
+struct Job<'a> {
+    place: &'a AtomicFolder,
+    settings: &'a ImportSettings,
+    machine: Machine,
+    stem: String,
+    wanted: Vec<Wanted>,
+    manifest: Option<Manifest>,
+    /// The source is a stream, of which only its end tells that there is no manifest.
+    manifest_may_come: bool,
+    /// The manifest's bytes, which are what is signed.
+    manifest_text: Vec<u8>,
+    signature: Option<SignatureFile>,
+    digests: Vec<(String, Digests)>,
+    files: Vec<ImportedFile>,
+    warnings: Vec<String>,
+    notes: Notes,
+}
+
+/// Imports from a file, which can be read at any place.
+pub(super) fn from_file(path: &Path, place: &AtomicFolder, settings: &ImportSettings) -> Result<ImportReport> {
+    let context = |error: Error| error.context(path.display());
+    let source = Source::from_path(path, Access::ReadOnly)?;
+    let index = Index::read(&**source.bytes()).map_err(context)?;
+    let read = |member: &Member, most: u64| read_member(&source, member, most);
+    let descriptor = index.descriptor().ok_or_else(|| {
+        Error::new(ErrorKind::Corrupt, format!("{}: there is no descriptor (.ovf) in it", path.display()))
+    })?;
+    let text = read(descriptor, ovf::MAX_LENGTH as u64).map_err(context)?;
+    let mut job = Job::new(&text, place, settings).map_err(context)?;
+    for member in &index.members {
+        if member.has_ending("mf") {
+            job.take_manifest(read(member, MANIFEST_MAX)?).map_err(context)?;
+        } else if member.has_ending("cert") {
+            job.take_certificate(&read(member, CERTIFICATE_MAX)?).map_err(context)?;
+        }
+    }
+    job.begin();
+    for member in &index.members {
+        settings.cancel.check()?;
+        let slice = |member: &Member| -> Result<Arc<dyn BlockRead>> {
+            let range = member.offset..member.offset + member.size;
+            Ok(Arc::new(Slice::new(Arc::clone(source.bytes()), range)?))
+        };
+        let wanted = job.wanted(member.plain_name());
+        match wanted {
+            Some((file, 0)) => {
+                let mut parts = Vec::new();
+                for piece in &job.wanted[file].pieces {
+                    let missing = || Error::new(ErrorKind::Corrupt, format!("'{piece}' is not in the archive"));
+                    parts.push(slice(index.member(piece).ok_or_else(missing)?)?);
+                }
+                let whole = if parts.len() == 1 { parts.swap_remove(0) } else { Arc::new(Concat::new(parts)?) as _ };
+                job.take_device(file, member, whole, slice(member)?).map_err(context)?;
+            }
+            // A piece of a file that was taken with its first, or nothing that is needed: only its digest is.
+            _ => {
+                let hashers = job.hashers(member.plain_name());
+                let mut hashed =
+                    Hashed::new(BufReader::with_capacity(1 << 20, DeviceReader::new(slice(member)?)), hashers.clone());
+                io::copy(&mut hashed, &mut io::sink()).map_err(from_io)?;
+                job.digests.push((member.plain_name().to_owned(), hashers.finish()));
+            }
+        }
+    }
+    job.finish().map_err(context)
+}
+
+/// Imports from bytes that come once.
+pub(super) fn from_stream(
+    input: Box<dyn Read + Send>,
+    place: &AtomicFolder,
+    settings: &ImportSettings,
+) -> Result<ImportReport> {
+    let late = || {
+        Error::new(ErrorKind::InvalidInput, "the descriptor is not the first file of the archive")
+            .with_remedy("store the archive in a file and import that")
+    };
+    let walk = Arc::new(Mutex::new(Walk::new(FromReader(BufReader::with_capacity(1 << 20, input)))));
+    let next = || walk.lock().unwrap_or_else(PoisonError::into_inner).next_member();
+    let mut first = next()?;
+    // The folder that was packed stands before what is in it.
+    while let Some(member) = first.as_ref().filter(|member| member.kind == MemberKind::Folder) {
+        member.refuse_unsafe()?;
+        first = next()?;
+    }
+    let Some(descriptor) = first else {
+        return Err(Error::new(ErrorKind::NotThisFormat, "the archive holds no file"));
+    };
+    descriptor.refuse_unsafe()?;
+    if !descriptor.has_ending("ovf") {
+        return Err(late());
+    }
+    let text = read_whole(&walk, ovf::MAX_LENGTH as u64)?;
+    let mut job = Job::new(&text, place, settings)?;
+    job.manifest_may_come = true;
+    let hashers = job.hashers(descriptor.plain_name());
+    hashers.update(&text);
+    job.digests.push((descriptor.plain_name().to_owned(), hashers.finish()));
+    job.begin();
+    while let Some(member) = next()? {
+        settings.cancel.check()?;
+        member.refuse_unsafe()?;
+        if member.kind != MemberKind::File {
+            continue;
+        }
+        if member.has_ending("mf") {
+            job.take_manifest(read_whole(&walk, MANIFEST_MAX)?)?;
+            continue;
+        }
+        if member.has_ending("cert") {
+            job.take_certificate(&read_whole(&walk, CERTIFICATE_MAX)?)?;
+            continue;
+        }
+        let hashers = job.hashers(member.plain_name());
+        let reader = || Hashed::new(WalkReader(Arc::clone(&walk)), hashers.clone());
+        if let Some((file, piece)) = job.wanted(member.plain_name()) {
+            if job.wanted[file].pieces.len() > 1 || piece > 0 {
+                let text = format!("'{}' is a piece of a file, which cannot be joined from a stream", member.name);
+                return Err(
+                    Error::new(ErrorKind::Unsupported, text).with_remedy("store the archive in a file and import that")
+                );
+            }
+            job.take_stream(file, &member, Box::new(reader()))?;
+        }
+        // What the reader of the disk did not need of it.
+        io::copy(&mut reader(), &mut io::sink()).map_err(from_io)?;
+        job.digests.push((member.plain_name().to_owned(), hashers.finish()));
+    }
+    job.finish()
+}
+
+fn read_member(source: &Source, member: &Member, most: u64) -> Result<Vec<u8>> {
+    if member.size > most {
+        let text = format!("'{}' has {} bytes, at most {most} are read", member.name, member.size);
+        return Err(Error::new(ErrorKind::TooLarge, text));
+    }
+    source.bytes().read_vec(member.offset, member.size)
+}
+
+fn read_whole<S: transload_appliance::ova::Forward>(walk: &Mutex<Walk<S>>, most: u64) -> Result<Vec<u8>> {
+    walk.lock().unwrap_or_else(PoisonError::into_inner).read_all(most)
+}
+
+impl<'a> Job<'a> {
+    fn new(descriptor: &[u8], place: &'a AtomicFolder, settings: &'a ImportSettings) -> Result<Self> {
+        let package = ovf::read(descriptor)?;
+        let parents: HashSet<_> =
+            package.disks.iter().filter(|disk| disk.parent.is_some()).map(|disk| disk.id.clone()).collect();
+        let files = package.files.clone();
+        let (machine, notes) = choose_system(package, settings.system.as_deref())?;
+        if let Some(disk) = machine.disks.iter().find(|disk| parents.contains(&disk.id)) {
+            let text = format!("disk '{}' is a layer over another disk of the package", disk.id);
+            return Err(Error::new(ErrorKind::Unsupported, text));
+        }
+        let stem = file_stem(&machine.name);
+        let mut job = Self {
+            place,
+            settings,
+            machine,
+            stem,
+            wanted: Vec::new(),
+            manifest: None,
+            manifest_may_come: false,
+            manifest_text: Vec::new(),
+            signature: None,
+            digests: Vec::new(),
+            files: Vec::new(),
+            warnings: Vec::new(),
+            notes,
+        };
+        job.look_for_files(&files)?;
+        Ok(job)
+    }
+
+    /// Notes which files of the package the machine needs, and refuses those that lead elsewhere.
+    fn look_for_files(&mut self, files: &[ovf::File]) -> Result<()> {
+        let mut needed: Vec<(String, Use)> = Vec::new();
+        for (place, disk) in self.machine.disks.iter().enumerate() {
+            needed.extend(disk.file.clone().map(|href| (href, Use::Disk(place))));
+        }
+        for (place, drive) in self.machine.drives.iter().enumerate() {
+            if let Media::Image(href) = &drive.media
+                && files.iter().any(|file| file.href == *href)
+            {
+                needed.push((href.clone(), Use::Media(place)));
+            }
+        }
+        let nvram = self.machine.nvram.clone().filter(|_| self.settings.target.takes_nvram());
+        needed.extend(nvram.filter(|href| files.iter().any(|file| file.href == *href)).map(|href| (href, Use::Nvram)));
+        for (href, purpose) in needed {
+            if let Some(known) = self.wanted.iter_mut().find(|wanted| wanted.href == href) {
+                known.uses.push(purpose);
+                continue;
+            }
+            let name = href.trim_start_matches("./");
+            transload_appliance::ova::refuse_unsafe_name(name)
+                .map_err(|why| Error::new(ErrorKind::Denied, format!("the descriptor's file '{href}' {why}")))?;
+            let file = files.iter().find(|file| file.href == href);
+            if let Some(ovf::Compression::Gzip | ovf::Compression::Other(_)) = file.map(|file| &file.compression) {
+                let text = format!("'{href}' is compressed as a whole");
+                return Err(Error::new(ErrorKind::Unsupported, text)
+                    .with_remedy("unpack the package, decompress the file, and convert it by itself"));
+            }
+            let pieces = file.map_or_else(|| vec![href.clone()], ovf::File::pieces);
+            let pieces = pieces.iter().map(|piece| piece.trim_start_matches("./").to_owned()).collect();
+            self.wanted.push(Wanted { href, pieces, uses: vec![purpose], done: false });
+        }
+        Ok(())
+    }
+
+    fn begin(&self) {
+        if let Some(progress) = &self.settings.progress {
+            progress.begin(self.machine.disks.iter().filter_map(|disk| disk.capacity).sum());
+        }
+    }
+
+    /// The file that the member called `name` is of, and which piece of it.
+    fn wanted(&self, name: &str) -> Option<(usize, usize)> {
+        self.wanted
+            .iter()
+            .enumerate()
+            .find_map(|(file, wanted)| wanted.pieces.iter().position(|piece| piece == name).map(|piece| (file, piece)))
+    }
+
+    /// What a member has to be hashed with: what the manifest says, or, while it has not come, all that it may say.
+    fn hashers(&self, name: &str) -> Hashers {
+        const ALL: [ManifestAlgorithm; 3] =
+            [ManifestAlgorithm::Sha1, ManifestAlgorithm::Sha256, ManifestAlgorithm::Sha512];
+        match &self.manifest {
+            Some(manifest) => {
+                let algorithm = manifest.entry(name).map(|entry| entry.algorithm);
+                Hashers::new(algorithm.as_slice())
+            }
+            None if !self.manifest_may_come => Hashers::new(&[]),
+            None => Hashers::new(&ALL),
+        }
+    }
+
+    fn take_manifest(&mut self, text: Vec<u8>) -> Result<()> {
+        match Manifest::parse(&text) {
+            Ok(manifest) => self.manifest = Some(manifest),
+            Err(error) if self.settings.ignore_manifest => self.warnings.push(error.to_string()),
+            Err(error) => return Err(error.with_remedy("import nevertheless with --ignore-manifest")),
+        }
+        self.manifest_text = text;
+        Ok(())
+    }
+
+    fn take_certificate(&mut self, text: &[u8]) -> Result<()> {
+        match SignatureFile::parse(text) {
+            Ok(signature) => self.signature = Some(signature),
+            Err(error) if self.settings.ignore_manifest => self.warnings.push(error.to_string()),
+            Err(error) => return Err(error.with_remedy("import nevertheless with --ignore-manifest")),
+        }
+        Ok(())
+    }
+
+    /// Takes a file that can be read at any place; `member` is the first of its pieces, `own` that piece's bytes.
+    fn take_device(
+        &mut self,
+        file: usize,
+        member: &Member,
+        whole: Arc<dyn BlockRead>,
+        own: Arc<dyn BlockRead>,
+    ) -> Result<()> {
+        let name = member.plain_name().to_owned();
+        let hashers = self.hashers(&name);
+        let Some(disk) = self.first_disk(file) else {
+            let mut hashed = Hashed::new(BufReader::with_capacity(1 << 20, DeviceReader::new(own)), hashers.clone());
+            self.copy_through(file, &mut hashed)?;
+            self.digests.push((name, hashers.finish()));
+            return Ok(());
+        };
+        let source = Source::new(Arc::clone(&whole)).with_path(&name);
+        let format = detect(source.bytes())?.unambiguous().map_err(|error| error.context(&name))?;
+        self.refuse_guess(disk, format, &name)?;
+        let hash = |own: Arc<dyn BlockRead>, hashers: Hashers| {
+            let mut hashed = Hashed::new(BufReader::with_capacity(1 << 20, DeviceReader::new(own)), hashers);
+            io::copy(&mut hashed, &mut io::sink()).map_err(from_io)
+        };
+        // A disk inside an archive names no file: the archive has no folder.
+        let open = OpenSettings { format: Some(format), gate: ReferenceGate::Deny, ..OpenSettings::default() };
+        let opened = transload_image::open(source, &open)?;
+        if let Some(file) = opened.layers.first().and_then(|layer| layer.info.backing_file.as_ref()) {
+            return Err(Error::new(ErrorKind::Denied, format!("'{name}' is a layer over '{file}'")));
+        }
+        let second = hashers.clone();
+        let report = thread::scope(|scope| {
+            let hashing = scope.spawn(move || hash(own, second));
+            let report = self.convert(disk, Input::Image(opened), &name);
+            let hashed =
+                hashing.join().unwrap_or_else(|_| Err(Error::new(ErrorKind::Io, "internal fault while hashing")));
+            report.and_then(|report| hashed.map(|_| report))
+        })?;
+        self.digests.push((name.clone(), hashers.finish()));
+        self.disk_is_done(file, disk, &name, &report)
+    }
+
+    /// Takes a file that comes once.
+    fn take_stream(&mut self, file: usize, member: &Member, mut input: Box<dyn Read + Send>) -> Result<()> {
+        let name = member.plain_name().to_owned();
+        let Some(disk) = self.first_disk(file) else { return self.copy_through(file, &mut input) };
+        let mut head = Vec::new();
+        input.by_ref().take(ProbeWindow::HEAD as u64).read_to_end(&mut head).map_err(from_io)?;
+        let detection = detect_window(&ProbeWindow { head: &head, tail: &[], size: Some(member.size) });
+        let format = detection.unambiguous().map_err(|error| error.context(&name))?;
+        self.refuse_guess(disk, format, &name)?;
+        let remedy = "store the archive in a file and import that";
+        let begin = format.stream.ok_or_else(|| {
+            let text = format!("'{name}': {} cannot be read from a stream", format.title);
+            Error::new(ErrorKind::Unsupported, text).with_remedy(remedy)
+        })?;
+        let input: Box<dyn Read + Send> = Box::new(Cursor::new(head).chain(input));
+        let stream = begin(StreamRequest { input, options: &OptionValues::default() }).map_err(|error| {
+            let error = error.context(&name);
+            if error.kind() == ErrorKind::Unsupported { error.with_remedy(remedy) } else { error }
+        })?;
+        let report = self.convert(disk, Input::Stream { format, stream }, &name)?;
+        self.disk_is_done(file, disk, &name, &report)
+    }
+
+    /// Refuses to take bytes of no format for a raw disk unless the descriptor says that they are one.
+    fn refuse_guess(&self, disk: usize, format: &'static Format, name: &str) -> Result<()> {
+        let said = self.machine.disks[disk].format.as_ref();
+        if format.name != "raw" || said == Some(&DiskFormat::Raw) {
+            return Ok(());
+        }
+        let said = said.map_or("nothing", DiskFormat::as_str);
+        let text = format!("'{name}' is of no known format, and the descriptor says {said} of it");
+        Err(Error::new(ErrorKind::Corrupt, text))
+    }
+
+    fn first_disk(&self, file: usize) -> Option<usize> {
+        self.wanted[file].uses.iter().find_map(|purpose| match purpose {
+            Use::Disk(disk) => Some(*disk),
+            Use::Media(_) | Use::Nvram => None,
+        })
+    }
+
+    /// The name that a file gets, which is not the one that the package gave it.
+    fn disk_name(&self, disk: usize) -> String {
+        let format = self.format();
+        let ending = format.extensions.first().copied().unwrap_or(format.name);
+        format!("{}-disk{}.{ending}", self.stem, disk + 1)
+    }
+
+    fn format(&self) -> &'static Format {
+        self.settings.format.unwrap_or(self.settings.target.format())
+    }
+
+    /// Converts a disk into the hidden folder.
+    fn convert(&self, disk: usize, input: Input, from: &str) -> Result<Report> {
+        let format = self.format();
+        let machine_disk = &self.machine.disks[disk];
+        if let Some(progress) = &self.settings.progress {
+            let size = machine_disk.capacity.unwrap_or(0);
+            progress.disk(disk + 1, self.machine.disks.len(), from, size);
+        }
+        let settings = Settings {
+            options: ImportTarget::options(format, machine_disk.address.bus)?,
+            threads: self.settings.threads,
+            memory: self.settings.memory,
+            cancel: self.settings.cancel.clone(),
+            progress: self
+                .settings
+                .progress
+                .as_ref()
+                .map(|inner| Arc::new(Part(Arc::clone(inner))) as Arc<dyn Progress>),
+            ..Settings::new(format)
+        };
+        let output = Output::Path(self.place.staged_path().join(self.disk_name(disk)));
+        Plan::new(&input, &output, &settings)?.run(input, output, &settings).map_err(|error| error.context(from))
+    }
+
+    /// Enters a converted disk, and copies it for others that are made of the same file.
+    fn disk_is_done(&mut self, file: usize, disk: usize, from: &str, report: &Report) -> Result<()> {
+        self.warnings.extend(report.warnings.iter().map(|warning| format!("{from}: {warning}")));
+        let name = self.disk_name(disk);
+        self.enter_disk(disk, name.clone(), Some(from), report.virtual_size);
+        let others: Vec<_> =
+            self.wanted[file].uses.iter().filter(|purpose| **purpose != Use::Disk(disk)).copied().collect();
+        for other in others {
+            let Use::Disk(other) = other else {
+                return Err(Error::new(ErrorKind::Corrupt, format!("'{from}' is a disk and something else")));
+            };
+            let copy = self.disk_name(other);
+            let folder = self.place.staged_path();
+            fs::copy(folder.join(&name), folder.join(&copy)).map_err(|error| Error::io(copy.clone(), error))?;
+            self.enter_disk(other, copy, Some(from), report.virtual_size);
+        }
+        self.wanted[file].done = true;
+        Ok(())
+    }
+
+    fn enter_disk(&mut self, disk: usize, name: String, from: Option<&str>, size: u64) {
+        let format = self.format();
+        let absolute = self.named(&name);
+        let entry = &mut self.machine.disks[disk];
+        // Packages round up to whole MiB.
+        let told = entry.capacity.filter(|told| ![size, size.next_multiple_of(1 << 20)].contains(told));
+        if let Some(told) = told {
+            self.warnings.push(format!("{}: has {size} bytes, and the descriptor says {told}", entry.id));
+        }
+        entry.capacity = Some(size);
+        entry.format = Some(DiskFormat::from_spelling(format.name));
+        entry.file = Some(absolute);
+        self.files.push(ImportedFile {
+            name,
+            kind: ImportedKind::Disk,
+            from: from.map(str::to_owned),
+            format: Some(format.name),
+            virtual_size: Some(size),
+        });
+    }
+
+    /// The name of a file in the folder as the description has it.
+    fn named(&self, name: &str) -> String {
+        if !self.settings.target.wants_absolute() {
+            return name.to_owned();
+        }
+        self.place.final_path().join(name).to_string_lossy().into_owned()
+    }
+
+    /// Copies a file that is no disk.
+    fn copy_through(&mut self, file: usize, input: &mut dyn Read) -> Result<()> {
+        let uses = self.wanted[file].uses.clone();
+        let href = self.wanted[file].href.clone();
+        let (ending, kind) = match uses.first() {
+            Some(Use::Nvram) => ("nvram".to_owned(), ImportedKind::Nvram),
+            Some(Use::Media(place)) => (format!("media{}.iso", place + 1), ImportedKind::Media),
+            _ => return Ok(()),
+        };
+        let name = if kind == ImportedKind::Nvram {
+            format!("{}.nvram", self.stem)
+        } else {
+            format!("{}-{ending}", self.stem)
+        };
+        let path = self.place.staged_path().join(&name);
+        let mut output = fs::File::create_new(&path).map_err(|error| Error::io(name.clone(), error))?;
+        io::copy(input, &mut output).map_err(from_io)?;
+        let absolute = self.named(&name);
+        for purpose in uses {
+            match purpose {
+                Use::Media(place) => self.machine.drives[place].media = Media::Image(absolute.clone()),
+                Use::Nvram => self.machine.nvram = Some(absolute.clone()),
+                Use::Disk(_) => {}
+            }
+        }
+        self.files.push(ImportedFile { name, kind, from: Some(href), format: None, virtual_size: None });
+        self.wanted[file].done = true;
+        Ok(())
+    }
+
+    /// Compares the digests, makes empty disks, writes the description.
+    fn finish(mut self) -> Result<ImportReport> {
+        if let Some(missing) = self.wanted.iter().find(|wanted| !wanted.done) {
+            let text = format!("'{}' is listed in the descriptor and not in the archive", missing.href);
+            return Err(
+                Error::new(ErrorKind::Corrupt, text).with_remedy("fetch the package again, or have it made anew")
+            );
+        }
+        let manifest_matches = self.compare_digests()?;
+        for disk in 0..self.machine.disks.len() {
+            if self.machine.disks[disk].file.is_none() {
+                self.make_empty_disk(disk)?;
+            }
+        }
+        for drive in &mut self.machine.drives {
+            let known = |name: &String| self.files.iter().any(|file| name.ends_with(&file.name));
+            if let Media::Image(name) = &drive.media
+                && !known(name)
+            {
+                self.notes.left_out("drive", format!("its medium '{name}' is not in the package"));
+                drive.media = Media::Empty;
+            }
+        }
+        if !self.files.iter().any(|file| file.kind == ImportedKind::Nvram) && self.machine.nvram.take().is_some() {
+            self.notes.left_out("nvram", "the firmware's variables do not go along; it makes them anew");
+        }
+        self.describe()?;
+        Ok(ImportReport {
+            machine: self.machine.name,
+            folder: self.place.final_path().to_string_lossy().into_owned(),
+            files: self.files,
+            manifest_matches,
+            elapsed_milliseconds: 0,
+            warnings: self.warnings,
+            notes: self.notes,
+        })
+    }
+
+    /// Whether every file has the digest that the manifest says, and the manifest the signature of the certificate file.
+    fn compare_digests(&mut self) -> Result<Option<bool>> {
+        let Some(manifest) = self.manifest.take() else {
+            if self.signature.is_some() {
+                self.wrong("there is a signature, and no manifest that it could be of".to_owned())?;
+            }
+            return Ok(None);
+        };
+        let mut matches = true;
+        if let Some(Err(error)) = self.signature.as_ref().map(|signature| signature.verify(&self.manifest_text)) {
+            matches = false;
+            self.wrong(error.to_string())?;
+        }
+        for entry in &manifest.entries {
+            let name = entry.name.trim_start_matches("./");
+            let found = self.digests.iter().find(|(known, _)| known == name);
+            let digest =
+                found.and_then(|(_, digests)| digests.iter().find(|(algorithm, _)| *algorithm == entry.algorithm));
+            match digest {
+                Some((_, digest)) if *digest == entry.value => {}
+                Some((algorithm, digest)) => {
+                    matches = false;
+                    let (has, says) = (hex(digest), hex(&entry.value));
+                    self.wrong(format!("'{name}' has the {algorithm} {has}, and the manifest says {says}"))?;
+                }
+                // VMware itself writes such lines.
+                None => self.warnings.push(format!("'{name}' is in the manifest and not in the archive")),
+            }
+        }
+        Ok(Some(matches))
+    }
+
+    /// Something that is not what the manifest says: an error, or a warning for who wants it so.
+    fn wrong(&mut self, text: String) -> Result<()> {
+        if self.settings.ignore_manifest {
+            self.warnings.push(text);
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Checksum, text)
+            .with_remedy("fetch the package again; to import it nevertheless, use --ignore-manifest"))
+    }
+
+    fn make_empty_disk(&mut self, disk: usize) -> Result<()> {
+        let entry = &self.machine.disks[disk];
+        let Some(size) = entry.capacity else {
+            let text = format!("disk '{}' is to be created, and the descriptor does not say how large", entry.id);
+            return Err(Error::new(ErrorKind::Corrupt, text));
+        };
+        let device: Arc<dyn BlockRead> = Arc::new(Zeros::new(size));
+        let id = entry.id.clone();
+        self.convert(disk, Input::Image(Opened { device, layers: Vec::new() }), &id)?;
+        let name = self.disk_name(disk);
+        self.enter_disk(disk, name, None, size);
+        Ok(())
+    }
+
+    fn describe(&mut self) -> Result<()> {
+        let Some((ending, written)) = self.settings.target.describe(&self.machine) else { return Ok(()) };
+        let name = format!("{}.{ending}", self.stem);
+        let path: PathBuf = self.place.staged_path().join(&name);
+        let context = |error| Error::io(name.clone(), error);
+        let mut file = fs::File::create_new(&path).map_err(context)?;
+        file.write_all(written.text.as_bytes()).map_err(context)?;
+        if ending == "sh" {
+            let mut mode = file.metadata().map_err(context)?.permissions();
+            // Whoever may read a script may run it.
+            std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o755);
+            file.set_permissions(mode).map_err(context)?;
+        }
+        self.notes.append(written.notes);
+        self.files.insert(
+            0,
+            ImportedFile { name, kind: ImportedKind::Machine, from: None, format: None, virtual_size: None },
+        );
+        Ok(())
+    }
+}
