@@ -1,5 +1,7 @@
 //! From a domain to a machine.
 
+use std::collections::HashSet;
+
 use roxmltree::Node;
 use transload_block::{Error, ErrorKind, Result};
 
@@ -144,9 +146,10 @@ fn read_devices(devices: Node<'_, '_>, machine: &mut Machine, notes: &mut Notes)
     for node in devices.children_named("controller") {
         controller(node, machine);
     }
+    let mut taken = HashSet::new();
     for node in devices.children().filter(Node::is_element) {
         match node.tag_name().name() {
-            "disk" => disk(node, machine, notes)?,
+            "disk" => disk(node, &mut taken, machine, notes)?,
             "interface" => interface(node, machine, notes),
             "tpm" => tpm(node, machine, notes),
             "sound" => machine.sound = node.any_attribute("model").map(sound),
@@ -192,7 +195,7 @@ fn controller(node: Node<'_, '_>, machine: &mut Machine) {
     }
 }
 
-fn disk(node: Node<'_, '_>, machine: &mut Machine, notes: &mut Notes) -> Result<()> {
+fn disk(node: Node<'_, '_>, taken: &mut HashSet<Address>, machine: &mut Machine, notes: &mut Notes) -> Result<()> {
     let target = node.child("target");
     let name = target.and_then(|target| target.any_attribute("dev")).unwrap_or("disk");
     let source = node.child("source");
@@ -220,7 +223,7 @@ fn disk(node: Node<'_, '_>, machine: &mut Machine, notes: &mut Notes) -> Result<
             machine.drives.push(Drive { kind: DriveKind::Floppy, address: None, floppy, media, connected: true });
         }
         "cdrom" => {
-            let address = address(node, name, machine, notes);
+            let address = address(node, name, taken, notes);
             machine.need_controller(address);
             let media =
                 file.map_or(Media::Empty, |file| if kind == "block" { Media::Host(file) } else { Media::Image(file) });
@@ -233,7 +236,7 @@ fn disk(node: Node<'_, '_>, machine: &mut Machine, notes: &mut Notes) -> Result<
             });
         }
         _ => {
-            let address = address(node, name, machine, notes);
+            let address = address(node, name, taken, notes);
             machine.need_controller(address);
             let mut disk = Disk::new(format!("disk{}", machine.disks.len() + 1), address, file);
             disk.format =
@@ -257,7 +260,7 @@ fn disk(node: Node<'_, '_>, machine: &mut Machine, notes: &mut Notes) -> Result<
 }
 
 /// Where a drive hangs: its address, else the place that its name stands for.
-fn address(node: Node<'_, '_>, name: &str, machine: &Machine, notes: &mut Notes) -> Address {
+fn address(node: Node<'_, '_>, name: &str, taken: &mut HashSet<Address>, notes: &mut Notes) -> Address {
     let bus = match node.child("target").and_then(|target| target.any_attribute("bus")) {
         Some("ide") => Bus::Ide,
         Some("scsi") => Bus::Scsi,
@@ -282,14 +285,12 @@ fn address(node: Node<'_, '_>, name: &str, machine: &Machine, notes: &mut Notes)
         (_, Some(controller), Some(unit)) => Address::new(bus, controller, unit),
         _ => by_name(bus, name),
     };
-    let taken = |address: Address| {
-        machine.disks.iter().any(|disk| disk.address == address)
-            || machine.drives.iter().any(|drive| drive.address == Some(address))
-    };
     let mut address = wanted;
-    while taken(address) {
-        address.unit = address.unit.saturating_add(1);
+    while taken.contains(&address) {
+        // Counted round, so that a free one is found wherever it began.
+        address.unit = address.unit.wrapping_add(1);
     }
+    taken.insert(address);
     if address != wanted {
         notes.changed(name, format!("{wanted} is taken: it is {address}"));
     }

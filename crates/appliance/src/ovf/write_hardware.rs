@@ -29,7 +29,15 @@ pub(super) fn write(
     xml.open("VirtualHardwareSection", &[]);
     xml.text("Info", &[], "Virtual hardware requirements");
     system(xml, machine, settings, notes);
-    let mut items = Items { machine, files, notes, next: 1, controllers: HashMap::new(), items: Vec::new() };
+    let mut items = Items {
+        machine,
+        files,
+        notes,
+        next: 1,
+        controllers: HashMap::new(),
+        slots: pci_slots(machine),
+        items: Vec::new(),
+    };
     items.processors_and_memory();
     items.controllers();
     items.disks(disks);
@@ -64,6 +72,8 @@ struct Items<'a> {
     notes: &'a mut Notes,
     next: u32,
     controllers: HashMap<(Bus, u32), u32>,
+    /// Places on the bus, by the name of the device in lower case.
+    slots: HashMap<String, &'a str>,
     items: Vec<WrittenItem>,
 }
 
@@ -76,7 +86,7 @@ impl Items<'_> {
 
     /// Gives a device the place on the bus that it had, as far as a VMX said it.
     fn placed(&self, item: WrittenItem, device: &str) -> WrittenItem {
-        match pci_slot(self.machine, device) {
+        match self.slots.get(&device.to_lowercase()) {
             Some(slot) => item.with_config("slotInfo.pciSlotNumber", slot),
             None => item,
         }
@@ -370,10 +380,15 @@ fn drive_name(drive: &Drive) -> String {
     drive.address.map_or_else(|| format!("floppy{}", drive.floppy), |address| address.to_string())
 }
 
-fn pci_slot(machine: &Machine, device: &str) -> Option<String> {
-    let key = format!("{device}.pciSlotNumber");
-    let found = machine.extra.iter().find(|(name, _)| name.eq_ignore_ascii_case(&key));
-    found.map(|(_, slot)| slot.trim().to_owned()).filter(|slot| slot.parse::<i32>().is_ok_and(|slot| slot >= 0))
+/// The device and the number that a setting gives a place on the bus.
+fn pci_slot<'a>(key: &str, value: &'a str) -> Option<(String, &'a str)> {
+    let device = key.to_lowercase().strip_suffix(".pcislotnumber")?.to_owned();
+    let slot = value.trim();
+    slot.parse::<i32>().is_ok_and(|slot| slot >= 0).then_some((device, slot))
+}
+
+fn pci_slots(machine: &Machine) -> HashMap<String, &str> {
+    machine.extra.iter().filter_map(|(key, value)| pci_slot(key, value)).collect()
 }
 
 /// `vmw:Config`: what VMware has a name for.
@@ -411,7 +426,7 @@ fn extra_settings(xml: &mut XmlWriter, machine: &Machine, files: &[FileEntry], n
     }
     let mut refused = Vec::new();
     for (key, value) in &machine.extra {
-        if key.eq_ignore_ascii_case("vmci0.present") || has_item(machine, key) {
+        if key.eq_ignore_ascii_case("vmci0.present") || has_item(machine, key, value) {
             continue;
         }
         if is_harmless(key) && !is_path(value) {
@@ -426,22 +441,23 @@ fn extra_settings(xml: &mut XmlWriter, machine: &Machine, files: &[FileEntry], n
 }
 
 /// Whether a place on the bus is written with the device that has it.
-fn has_item(machine: &Machine, key: &str) -> bool {
-    let key = key.to_lowercase();
-    let Some(device) = key.strip_suffix(".pcislotnumber") else { return false };
-    let controller = |controller: &Controller| {
-        controller.bus != Bus::Ide && device == format!("{}{}", controller.bus, controller.number)
-    };
-    pci_slot(machine, device).is_some()
-        && (machine.controllers.iter().any(controller)
-            || machine.nics.iter().any(|nic| device == format!("ethernet{}", nic.number))
-            || device == "vmci0"
-            || device == "sound" && machine.sound.is_some()
-            || machine.usb.iter().any(|usb| match usb {
-                UsbController::Usb1 => device == "usb",
-                UsbController::Usb2 => device == "ehci",
-                UsbController::Usb3 => device == "usb_xhci",
-            }))
+fn has_item(machine: &Machine, key: &str, value: &str) -> bool {
+    let Some((device, _)) = pci_slot(key, value) else { return false };
+    let digits = device.trim_start_matches(|character: char| !character.is_ascii_digit());
+    let name = device.strip_suffix(digits).unwrap_or_default();
+    let number = digits.parse::<u32>().ok().filter(|number| device == format!("{name}{number}"));
+    match (name, number) {
+        ("ethernet", Some(number)) => machine.nics.iter().any(|nic| nic.number == number),
+        ("scsi", Some(number)) => machine.controller(Bus::Scsi, number).is_some(),
+        ("sata", Some(number)) => machine.controller(Bus::Sata, number).is_some(),
+        ("nvme", Some(number)) => machine.controller(Bus::Nvme, number).is_some(),
+        ("vmci", Some(0)) => true,
+        ("sound", None) => machine.sound.is_some(),
+        ("usb", None) => machine.usb.contains(&UsbController::Usb1),
+        ("ehci", None) => machine.usb.contains(&UsbController::Usb2),
+        ("usb_xhci", None) => machine.usb.contains(&UsbController::Usb3),
+        _ => false,
+    }
 }
 
 fn left_out(machine: &Machine, notes: &mut Notes) {

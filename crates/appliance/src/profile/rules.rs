@@ -1,5 +1,7 @@
 //! The rules: one row each, with what it asks, where that is known from, what to do, and how it is looked at.
 
+use std::collections::HashSet;
+
 use super::{Importer, Kind, Rule, Severity};
 use crate::ovf::item::resource;
 use crate::ovf::{Compression, DescribedItem, Namespace, Package, System};
@@ -340,10 +342,11 @@ fn networks(package: &Package, importer: &Importer, report: &mut Report<'_>) {
     if !vmware(importer) {
         return;
     }
+    let listed: HashSet<&str> = package.networks.iter().map(|network| network.name.as_str()).collect();
     for (system, _) in machines(package) {
         for item in &system.items {
             if let Some(name) = item.connection.as_ref().filter(|_| item.resource_type == resource::ETHERNET)
-                && !package.networks.iter().any(|network| network.name == *name)
+                && !listed.contains(name.as_str())
             {
                 report(Refusal, item.name.clone(), format!("its network \"{name}\" is not listed"));
             }
@@ -383,7 +386,7 @@ fn slots(package: &Package, importer: &Importer, report: &mut Report<'_>) {
         return;
     }
     for (system, _) in machines(package) {
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for item in disks(system) {
             let (Some(kind), Some(unit)) = (item.parent_type, item.unit) else { continue };
             if !seen.insert((kind, unit)) {

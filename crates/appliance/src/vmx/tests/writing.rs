@@ -7,7 +7,7 @@ use crate::{
 /// A machine that has everything a VMX can say.
 fn everything() -> Machine {
     let mut machine = Machine::new("Grüße aus \"dem\" Süden | ☃\u{2028}", 2048);
-    machine.annotation = Some(String::from("two\nlines | \"quoted\" # no comment\t\u{1}"));
+    machine.annotation = Some(String::from("two\nlines | \"quoted\" # no comment |41 ||7C\t\u{1}"));
     machine.guest.vmware = Some(String::from("debian12-64"));
     machine.hardware_version = Some(19);
     machine.uuid = Some(String::from("42359420-99dc-4261-5264-ba58ddae20e4"));
