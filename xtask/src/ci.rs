@@ -1,5 +1,7 @@
 //! What continuous integration runs.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use anyhow::Result;
 
 use crate::process::{cargo, root, run};
@@ -8,13 +10,39 @@ use crate::{dependencies, docs, tools};
 /// Installs the witnesses and runs every test, documentation examples too.
 pub(crate) fn test(arguments: &[String]) -> Result<()> {
     tools::install()?;
-    run(cargo(&["test", "--workspace"]).args(arguments))
+    run(cargo(&["test", "--workspace"]).args(tested_features()).args(arguments))
 }
 
-/// Installs the witnesses and runs the tests that are too long for every run, and no others.
-pub(crate) fn soak(arguments: &[String]) -> Result<()> {
+/// Tests run with what the product is built with where it can be.
+fn tested_features() -> Vec<&'static str> {
+    if tools::igzip_feature().is_some() { vec!["--features", "transload-cli/igzip"] } else { Vec::new() }
+}
+
+/// What a soak is asked to do.
+#[derive(clap::Args)]
+pub(crate) struct Soak {
+    /// The suites to run, by parts of their names; all of them when none is given
+    suites: Vec<String>,
+    /// Minutes after which nothing new is begun
+    #[arg(long, default_value_t = 30)]
+    minutes: u64,
+    /// The first seed; a failure names the one it came with
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// Installs the witnesses and runs the suites that go on for as long as they are let.
+pub(crate) fn soak(arguments: &Soak) -> Result<()> {
     tools::install()?;
-    run(cargo(&["test", "--workspace", "--release"]).args(arguments).args(["--", "--ignored"]))
+    let suite = ["-p", "transload-cli", "--test", "soak", "--release"];
+    run(cargo(&["test", "--no-run"]).args(suite))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    run(cargo(&["test"])
+        .args(suite)
+        .args(["--", "--ignored", "--nocapture"])
+        .args(&arguments.suites)
+        .env("TRANSLOAD_SOAK_UNTIL", (now + arguments.minutes * 60).to_string())
+        .env("TRANSLOAD_SOAK_SEED", arguments.seed.to_string()))
 }
 
 /// Everything that is checked without running the program.

@@ -11,6 +11,7 @@ use transload::PROPERTIES;
 use transload::block::Property;
 
 use crate::process::{self, cargo, root};
+use crate::tools;
 
 /// The flags by which a stable compiler instruments code for libFuzzer; `cargo fuzz` passes the same ones.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -67,6 +68,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 fn build_targets(manifest: &Path, host: &str) -> Result<()> {
     let mut build = cargo(&["build", "--release", "--bins", "--target", host]);
+    build.args(tools::igzip_feature().iter().flat_map(|feature| ["--features", feature]));
     process::run(build.arg("--manifest-path").arg(manifest).env("RUSTFLAGS", FLAGS))
 }
 

@@ -28,12 +28,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Run the tests that take too long for every day, those that are marked as ignored
-    Soak {
-        /// Arguments for `cargo test`
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<String>,
-    },
+    /// Run suites that go on with new seeds until their time is up: random work and crashes, disks of terabytes, damage
+    Soak(ci::Soak),
     /// Formatting, lints, documentation, crate directions and licences: what continuous integration checks beside the tests
     Lint,
     /// Everything continuous integration runs: lint and test
@@ -56,7 +52,7 @@ fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::Setup => tools::install(),
         Task::Test { arguments } => ci::test(&arguments),
-        Task::Soak { arguments } => ci::soak(&arguments),
+        Task::Soak(arguments) => ci::soak(&arguments),
         Task::Lint => ci::lint(),
         Task::Ci => ci::lint().and_then(|()| ci::test(&[])),
         Task::Dependencies => dependencies::check(),

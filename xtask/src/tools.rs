@@ -19,6 +19,7 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "qemu-io", package: "qemu-utils" },
     Tool { program: "vmdkinfo", package: "libvmdk-utils" },
     Tool { program: "qcowinfo", package: "libqcow-utils" },
+    Tool { program: "go", package: "golang-go" },
     Tool { program: "vhdiinfo", package: "libvhdi-utils" },
     Tool { program: "sfdisk", package: "fdisk" },
     Tool { program: "sgdisk", package: "gdisk" },
@@ -44,18 +45,42 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "dmg2img", package: "dmg2img" },
     Tool { program: "7z", package: "7zip" },
     Tool { program: "ewfacquire", package: "ewf-tools" },
+    Tool { program: "mke2fs", package: "e2fsprogs" },
+    Tool { program: "debugfs", package: "e2fsprogs" },
+    Tool { program: "mcopy", package: "mtools" },
+    Tool { program: "genisoimage", package: "genisoimage" },
+    Tool { program: "setfattr", package: "attr" },
+    Tool { program: "setfacl", package: "acl" },
     Tool { program: "python3", package: "python3" },
+    Tool { program: "virt-xml-validate", package: "libvirt-clients" },
     Tool { program: "bsdtar", package: "libarchive-tools" },
     Tool { program: "openssl", package: "openssl" },
+    Tool { program: "xmllint", package: "libxml2-utils" },
 ];
 
 /// Modules of Debian's own Python that the tests load, and their packages.
-const MODULES: &[(&str, &str)] = &[("pyvhdi", "python3-libvhdi")];
+const MODULES: &[(&str, &str)] = &[("pyvhdi", "python3-libvhdi"), ("pyqcow", "python3-libqcow")];
 
 /// What the tests load into a Python of their own: OpenStack's image inspector
 /// (`oslo_utils.imageutils.format_inspector`), the gate that images for OpenStack have to pass; and a reader of VHDX, VHD and
-/// VDI that shares nothing with QEMU's.
-const REQUIREMENTS: &[&str] = &["oslo.utils>=8.2", "dissect.hypervisor>=3.20"];
+/// VDI that shares nothing with QEMU's. `oslo.utils` imports `cryptography` for the inspector and does not ask for it.
+/// COT is a reader of OVF packages by another maker; it asks for a module that setuptools has dropped since.
+const REQUIREMENTS: &[&str] =
+    &["oslo.utils>=8.2", "cryptography>=42", "dissect.hypervisor>=3.20", "cot==2.2.1", "setuptools<81"];
+
+/// What building ISA-L calls (the feature `igzip`).
+const IGZIP_BUILDERS: &[Tool] = &[
+    Tool { program: "nasm", package: "nasm" },
+    Tool { program: "autoreconf", package: "autoconf" },
+    Tool { program: "automake", package: "automake" },
+    Tool { program: "libtoolize", package: "libtool" },
+    Tool { program: "make", package: "make" },
+];
+
+/// The feature that is on where it builds.
+pub(crate) fn igzip_feature() -> Option<&'static str> {
+    IGZIP_BUILDERS.iter().all(|tool| is_installed(tool.program)).then_some("igzip")
+}
 
 /// What making the benchmark's disks calls besides.
 pub(crate) const DISK_MAKERS: &[&str] =
@@ -63,8 +88,12 @@ pub(crate) const DISK_MAKERS: &[&str] =
 
 /// Installs what the tests call, by apt-get, where it is missing.
 pub(crate) fn install() -> Result<()> {
-    let mut missing: Vec<_> =
-        WITNESSES.iter().filter(|tool| !is_installed(tool.program)).map(|tool| tool.package).collect();
+    let mut missing: Vec<_> = WITNESSES
+        .iter()
+        .chain(IGZIP_BUILDERS)
+        .filter(|tool| !is_installed(tool.program))
+        .map(|tool| tool.package)
+        .collect();
     missing.dedup();
     missing.extend(MODULES.iter().filter(|(module, _)| !is_importable(module)).map(|(_, package)| *package));
     install_packages(&missing)?;

@@ -1,4 +1,6 @@
-//! A machine of KVM as hypervisors without virtio can have it.
+//! A machine of one hypervisor as another can have it: without virtio, and with every drive where VMware has a place.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::device::NicModel;
 use crate::machine::Machine;
@@ -54,4 +56,96 @@ pub(crate) fn without_virtio(machine: &Machine, scsi: &ScsiModel, nic: &NicModel
     }
     addresses.into_iter().for_each(|address| machine.need_controller(address));
     machine
+}
+
+/// The nearest machine that VMware has: without virtio, and with every drive on a unit that there is.
+pub(crate) fn for_vmware(machine: &Machine, notes: &mut Notes) -> Machine {
+    let mut machine = without_virtio(machine, &ScsiModel::ParaVirtual, &NicModel::VmxNet3, notes);
+    let disks = machine.disks.iter().map(|disk| disk.address);
+    let all: Vec<_> = disks.chain(machine.drives.iter().filter_map(|drive| drive.address)).collect();
+    let mut taken: BTreeSet<_> = all.iter().copied().filter(|address| is_vmware(*address)).collect();
+    let mut moved = BTreeMap::new();
+    for address in all.into_iter().filter(|address| !is_vmware(*address)) {
+        let Some(place) = places(address).find(|place| !taken.contains(place)) else {
+            notes.attention(address.to_string(), "VMware has no place left for it");
+            continue;
+        };
+        taken.insert(place);
+        moved.insert(address, place);
+        notes.changed(address.to_string(), format!("VMware has no such place: it hangs from {place}"));
+    }
+    machine.disks.iter_mut().for_each(|disk| disk.address = *moved.get(&disk.address).unwrap_or(&disk.address));
+    machine
+        .drives
+        .iter_mut()
+        .filter_map(|drive| drive.address.as_mut())
+        .for_each(|address| *address = *moved.get(address).unwrap_or(address));
+    moved.into_values().for_each(|address| machine.need_controller(address));
+    machine
+}
+
+/// Controllers and units of each bus, by VMware's limits.
+const fn limits(bus: Bus) -> (u32, u32) {
+    match bus {
+        Bus::Ide => (2, 2),
+        Bus::Scsi => (4, 64),
+        Bus::Sata | Bus::Virtio => (4, SATA_UNITS),
+        Bus::Nvme => (4, 15),
+    }
+}
+
+/// Whether VMware has this place. Unit 7 of SCSI is the controller itself.
+fn is_vmware(address: Address) -> bool {
+    let (controllers, units) = limits(address.bus);
+    address.controller < controllers && address.unit < units && !(address.bus == Bus::Scsi && address.unit == 7)
+}
+
+/// The places that would do instead of `address`, the nearest first: its controller, its bus, SATA. Of SCSI only the first
+/// sixteen units are taken, as the others are for the paravirtual controller of new hardware alone.
+fn places(address: Address) -> impl Iterator<Item = Address> {
+    let on = |bus: Bus, controller: u32| {
+        let units = limits(bus).1.min(if bus == Bus::Scsi { 16 } else { u32::MAX });
+        (0..units).map(move |unit| Address::new(bus, controller, unit))
+    };
+    let of_bus = move |bus: Bus| (0..limits(bus).0).flat_map(move |controller| on(bus, controller));
+    on(address.bus, address.controller)
+        .chain(of_bus(address.bus))
+        .chain(of_bus(Bus::Sata))
+        .filter(|place| is_vmware(*place))
+}
+
+/// Says that settings which only VMware knows are not taken over.
+pub(crate) fn note_vmware_settings(machine: &Machine, notes: &mut Notes) {
+    let count = machine.config.len() + machine.extra.len();
+    if count > 0 {
+        let some: Vec<_> = machine.config.keys().chain(machine.extra.keys()).take(5).map(String::as_str).collect();
+        let more = if count > some.len() { " and others" } else { "" };
+        notes.left_out("settings of VMware", format!("{count} mean nothing elsewhere: {}{more}", some.join(", ")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Disk;
+
+    #[test]
+    fn drives_without_a_place_at_vmware_get_one() {
+        let addresses = [
+            Address::new(Bus::Scsi, 0, 0),
+            Address::new(Bus::Scsi, 0, 7),
+            Address::new(Bus::Scsi, 9, 1),
+            Address::new(Bus::Ide, 2, 0),
+            Address::new(Bus::Sata, 0, 30),
+            Address::new(Bus::Nvme, 0, 14),
+        ];
+        let mut machine = Machine::new("vm", 1);
+        machine.disks = addresses.map(|address| Disk::new(address.to_string(), address, None)).to_vec();
+        let mut notes = Notes::new();
+        let machine = for_vmware(&machine, &mut notes);
+        let places: Vec<_> = machine.disks.iter().map(|disk| disk.address.to_string()).collect();
+        assert_eq!(places, ["scsi0:0", "scsi0:1", "scsi0:2", "ide0:0", "sata0:0", "nvme0:14"]);
+        assert_eq!(notes.iter().count(), 4);
+        assert!(machine.controller(Bus::Sata, 0).is_some());
+    }
 }

@@ -72,7 +72,7 @@ impl Serialize for Mac {
 
 /// Who chooses a network adapter's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(tag = "policy", content = "address", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum MacPolicy {
     /// The hypervisor does. What it has chosen is known where the machine has run; another host may choose anew.
@@ -94,7 +94,7 @@ impl MacPolicy {
 
 /// What a network adapter is plugged into.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(tag = "kind", content = "name", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Network {
     /// Nothing.
@@ -176,7 +176,7 @@ spelled! {
 
 /// Where the bytes of a serial or parallel port go.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(tag = "kind", content = "target", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum PortBacking {
     /// Nowhere.

@@ -70,7 +70,7 @@ pub(crate) fn boot_order_text(order: &[BootDevice]) -> String {
 
 /// What starts the guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(tag = "kind", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Firmware {
     /// PC BIOS.

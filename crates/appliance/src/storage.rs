@@ -191,6 +191,9 @@ pub struct Disk {
     /// Bytes of it that hold data, as an estimate, where the writing says it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub populated: Option<u64>,
+    /// The identifier inside its file, where it is known, as 8-4-4-4-12 digits. VirtualBox wants to be told; the others look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
     /// What becomes of writes.
     pub mode: DiskMode,
     /// A guest cannot write to it.
@@ -210,6 +213,7 @@ impl Disk {
             format: None,
             capacity: None,
             populated: None,
+            uuid: None,
             mode: DiskMode::Persistent,
             read_only: false,
             raw_device: false,
@@ -230,7 +234,7 @@ pub enum DriveKind {
 
 /// What is in a drive.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(tag = "kind", content = "name", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Media {
     /// Nothing.

@@ -80,15 +80,15 @@ struct StandardOutput(File);
 
 impl Write for StandardOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).map_err(named)
+        self.0.write(bytes).map_err(|error| named(&error))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush().map_err(named)
+        self.0.flush().map_err(|error| named(&error))
     }
 }
 
-fn named(error: io::Error) -> io::Error {
+fn named(error: &io::Error) -> io::Error {
     // Who asks again after an interrupted call goes by the kind alone.
     io::Error::new(error.kind(), format!("{STANDARD_OUTPUT}: {error}"))
 }

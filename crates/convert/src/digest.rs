@@ -36,8 +36,9 @@ pub fn digest(device: &Arc<dyn BlockRead>, kinds: &[DigestKind], settings: &Scan
     let readers = settings.threads().min(READERS);
     let align = u64::from(device.limits().granularity).clamp(1, SPAN);
     let feed = Feed::device(Arc::clone(device), align, SPAN);
-    let pool = Pool::new((0..2 * readers + 2).map(|_| Slot::default()).collect());
-    let (sender, receiver) = crossbeam_channel::unbounded();
+    let window = 2 * readers + 2;
+    let pool = Pool::new((0..window).map(|_| Slot::default()).collect());
+    let (sender, receiver) = crossbeam_channel::bounded(window);
     let job = settings.job();
     let mut digests = Digests::new(kinds);
     thread::scope(|scope| {

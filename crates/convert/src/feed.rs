@@ -70,6 +70,8 @@ pub(crate) struct Buffers {
     pub(crate) given: Vec<Given>,
     /// Buffers that are not in use.
     pub(crate) spare: Vec<Vec<u8>>,
+    /// Room for the units of a stream, empty.
+    units: Vec<StreamUnit>,
 }
 
 impl Buffers {
@@ -177,6 +179,7 @@ impl Feed {
 
     /// The next task, `None` when all were handed out. The last task has an empty range at the end of the disk.
     pub(crate) fn next(&self, job: &Job<'_>, buffers: &mut Buffers) -> Result<Option<Task>> {
+        buffers.recycle();
         let mut walk = lock(&self.walk);
         job.check()?;
         if walk.done {
@@ -249,7 +252,7 @@ impl Feed {
         let Some(end) = walk.stream.as_mut() else {
             return Err(Error::new(ErrorKind::InvalidInput, "the stream was read already"));
         };
-        let mut units: Vec<StreamUnit> = Vec::new();
+        let mut units = std::mem::take(&mut buffers.units);
         let mut window_end = u64::MAX;
         while let Some(unit) = end.next(buffers)? {
             job.check()?;
@@ -262,6 +265,8 @@ impl Feed {
                 continue;
             }
             if units.is_empty() {
+                // A window holds no more units than fit into its span: one step instead of many.
+                units.reserve(usize::try_from(self.span / unit_size).unwrap_or(0).min(64));
                 window_end = (unit.offset - unit.offset % self.span).saturating_add(self.span);
             }
             units.push(unit);
@@ -280,7 +285,6 @@ impl Feed {
     /// Puts the guest bytes of `task` into `buffers.plain`. Units that are `wanted` as they are and that the source has
     /// encoded also go into `buffers.given`.
     pub(crate) fn fill(&self, task: &mut Task, wanted: Option<Wanted>, buffers: &mut Buffers) -> Result<()> {
-        buffers.recycle();
         match &self.source {
             FeedSource::Device(device) => fill_from_device(device.as_ref(), &task.range, wanted, buffers),
             FeedSource::Stream { unit, .. } => {
@@ -374,6 +378,7 @@ fn fill_from_units(task: &mut Task, unit_size: u64, wanted: Option<Wanted>, buff
         let old = std::mem::take(bytes);
         buffers.spare.push(old);
         task.units.clear();
+        buffers.units = std::mem::take(&mut task.units);
         return Ok(());
     }
     buffers.room(length);
@@ -404,6 +409,7 @@ fn fill_from_units(task: &mut Task, unit_size: u64, wanted: Option<Wanted>, buff
         }
     }
     buffers.plain[filled..length].fill(0);
+    buffers.units = std::mem::take(&mut task.units);
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 //! A digest is of the whole virtual disk, holes included, as if it were one raw file. Neither function can skip zeroes:
 //! the time is linear in the virtual size, however little of it is allocated.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use crossbeam_channel::Receiver;
 use sha2::{Digest, Sha256};
@@ -70,27 +70,37 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Puts what arrives in any order back into the order of tickets.
+///
+/// No more items wait than there are slots, so that the places for them are soon made and used again and again.
 #[derive(Debug)]
 pub(crate) struct Reorder<T> {
     next: u64,
-    waiting: BTreeMap<u64, T>,
+    /// The items from `next` on, as far as they are there.
+    waiting: VecDeque<Option<T>>,
 }
 
 impl<T> Reorder<T> {
     pub(crate) fn new() -> Self {
-        Self { next: 0, waiting: BTreeMap::new() }
+        Self { next: 0, waiting: VecDeque::new() }
     }
 
     /// Takes an item in.
     pub(crate) fn put(&mut self, ticket: u64, item: T) {
-        self.waiting.insert(ticket, item);
+        let place = ticket.checked_sub(self.next).and_then(|place| usize::try_from(place).ok());
+        let place = place.expect("tickets are taken once, and at most as many as there are slots are under way");
+        if self.waiting.len() <= place {
+            self.waiting.resize_with(place + 1, || None);
+        }
+        self.waiting[place] = Some(item);
     }
 
     /// The next item in the order, if it is there.
     pub(crate) fn take(&mut self) -> Option<T> {
-        let item = self.waiting.remove(&self.next)?;
+        if matches!(self.waiting.front(), None | Some(None)) {
+            return None;
+        }
         self.next += 1;
-        Some(item)
+        self.waiting.pop_front().flatten()
     }
 }
 

@@ -16,6 +16,7 @@
 
 mod compare;
 mod digest;
+mod digest_writer;
 mod feed;
 mod files;
 mod growing;
@@ -39,6 +40,7 @@ mod zero;
 
 pub use compare::{Comparison, Difference, ScanSettings, compare};
 pub use digest::digest;
+pub use digest_writer::{ByteDigest, DigestWriter, FileDigests, PendingDigest};
 pub use files::{AtomicFiles, AtomicFolder, InPlace, remove_partial_outputs};
 pub use map::{MapEntry, map};
 pub use measure::measure;

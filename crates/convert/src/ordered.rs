@@ -58,8 +58,9 @@ pub(crate) fn copy(
     let trusted = trusted && digests.is_none();
     let pool = Pool::new((0..crew.window).map(|_| Slot::default()).collect());
     let encoder = sink.encoder();
-    let (to_append, encoded) = crossbeam_channel::unbounded();
-    let (to_hash, appended) = crossbeam_channel::unbounded();
+    // A task has a slot, so that neither ever holds more than there are slots, and sending never waits.
+    let (to_append, encoded) = crossbeam_channel::bounded(crew.window);
+    let (to_hash, appended) = crossbeam_channel::bounded(crew.window);
     thread::scope(|scope| {
         let to_hash = digests.map(|digests| {
             let (pool, appended) = (&pool, appended);

@@ -9,7 +9,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use serde::Serialize;
-use transload_block::{Error, ErrorKind, Result};
+use transload_block::{EncodedRead, Error, ErrorKind, Result};
 use transload_image::codec::Level;
 use transload_image::{Format, OptionValues, Variant};
 
@@ -145,7 +145,7 @@ impl Plan {
         let verification = verification(settings, streamed, destination)?;
         let hashing = !settings.digests.is_empty() || verification == Some(Verification::Digest);
         let threads = settings.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, usize::from);
-        let sizing = Sizing { memory: settings.memory, threads, shape, hashing };
+        let sizing = Sizing { memory: settings.memory, threads, shape, hashing, span: settings.task_bytes };
         let crew = sizing.of(values.size("cluster_size").unwrap_or(DEFAULT_UNIT));
         let mut plan = Self {
             source,
@@ -177,7 +177,7 @@ impl Plan {
         let sparse = self.values.text("preallocation").is_none_or(|mode| mode == "off");
         let reflink = raw && !self.streamed && !hashing && sparse && self.destination == Destination::File;
         let unit = match input {
-            Input::Image(opened) => opened.device.capabilities().encoded.map(|encoded| encoded.encoded_unit_size()),
+            Input::Image(opened) => opened.device.capabilities().encoded.map(EncodedRead::encoded_unit_size),
             Input::Stream { stream, .. } => (self.source != "raw").then(|| stream.unit_size()),
         };
         let encoded = unit == Some(self.values.size("cluster_size").unwrap_or(DEFAULT_UNIT));

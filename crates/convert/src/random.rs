@@ -66,7 +66,8 @@ pub(crate) fn copy(
     digests: Option<&mut Digests>,
 ) -> Result<()> {
     let pool = Pool::new((0..crew.window).map(|_| Slot::default()).collect());
-    let (sender, receiver) = crossbeam_channel::unbounded();
+    // A task has a slot: there are never more under way, and sending never waits.
+    let (sender, receiver) = crossbeam_channel::bounded(crew.window);
     let hashing = digests.is_some();
     thread::scope(|scope| {
         if let Some(digests) = digests {

@@ -66,6 +66,9 @@ pub struct Settings {
     pub threads: Option<NonZeroUsize>,
     /// Bytes of memory for buffers and tables, all together.
     pub memory: u64,
+    /// Guest bytes that a worker takes at once, if `memory` allows it: 64 KiB to 64 MiB, rounded up to a power of two. 1 MiB
+    /// when `None`.
+    pub task_bytes: Option<u64>,
     /// Whether room is set aside for the whole target.
     pub preallocation: Preallocation,
     /// Read the result back and compare the guest's bytes.
@@ -103,6 +106,7 @@ impl Settings {
             compression: None,
             threads: None,
             memory: Self::DEFAULT_MEMORY,
+            task_bytes: None,
             preallocation: Preallocation::Off,
             verify: false,
             trust_source: false,

@@ -14,7 +14,14 @@ pub(crate) struct Sizing {
     pub(crate) shape: Shape,
     /// Whether tasks wait for the hashing thread.
     pub(crate) hashing: bool,
+    /// The most guest bytes in one task that are wished for.
+    pub(crate) span: Option<u64>,
 }
+
+/// What a task has at least where memory is short, unless a unit is smaller still.
+const LEAST_SPAN: u64 = 64 << 10;
+/// The most that may be wished for.
+const MOST_SPAN: u64 = 64 << 20;
 
 /// The shares of the workers.
 #[derive(Clone, Copy, Debug)]
@@ -49,10 +56,13 @@ impl Sizing {
         let waits = self.shape == Shape::Ordered || self.hashing;
         let mut threads = self.threads.max(1);
         let mut window = if waits { 3 * threads + 1 } else { threads };
+        if let Some(wished) = self.span {
+            span = wished.clamp(LEAST_SPAN, MOST_SPAN).next_power_of_two();
+        }
         span = span.max(unit);
         let budget = self.memory / 2;
         let needed = |window: usize, span: u64| span.saturating_mul(copies).saturating_mul(window as u64);
-        while needed(window, span) > budget && span > unit.max(64 << 10) {
+        while needed(window, span) > budget && span > unit.max(LEAST_SPAN) {
             span /= 2;
         }
         while needed(window, span) > budget && window > 1 {
@@ -73,7 +83,7 @@ mod tests {
             for memory in [0, 1 << 20, 16 << 20, 192 << 20, 4 << 30] {
                 for threads in [1, 2, 16, 128] {
                     for unit in [512, 64 << 10, 2 << 20] {
-                        let sizing = Sizing { memory, threads, shape, hashing: true };
+                        let sizing = Sizing { memory, threads, shape, hashing: true, span: None };
                         let share = sizing.of(unit);
                         let used = share.span * 3 * share.crew.window as u64;
                         assert!(share.crew.threads >= 1 && share.crew.threads <= share.crew.window);

@@ -18,6 +18,9 @@ const KINDS: &[(&str, &str, bool)] = &[
     ("qcow2", "", true),
     ("vmdk", "subformat=monolithicSparse", false),
     ("vmdk", "subformat=streamOptimized", true),
+    ("vhd", "block_size=512k", false),
+    ("vhdx", "block_size=1M", false),
+    ("vdi", "", false),
 ];
 
 fn settings((name, options, compressed): (&str, &str, bool)) -> Settings {

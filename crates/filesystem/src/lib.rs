@@ -18,22 +18,28 @@
 //!
 //! What it does not do: it knows no image format and no partition table. It is handed the device of one partition.
 
+mod btrfs;
 mod cache;
+mod contained;
 mod contract;
 mod copy;
+mod exfat;
 mod ext;
 mod fat;
 mod fields;
 mod host;
+mod iso;
 mod make;
 mod mapped;
 mod ntfs;
 mod path;
 mod probe;
+mod squashfs;
 pub mod tar;
 mod text;
 mod walk;
 mod write;
+mod xfs;
 
 pub use contract::{
     Entry, FileId, FileKind, FileSystem, FileSystemExt, Info, Metadata, Owner, Stream, Timestamp, Xattr,
@@ -41,7 +47,7 @@ pub use contract::{
 pub use copy::{Copier, CopySettings, Existing};
 pub use host::Host;
 pub use make::{ExtVersion, FatBits, MakeKind, MakeSettings, make};
-pub use path::{Follow, Resolved};
+pub use path::{Follow, Resolved, find};
 pub use probe::{Kind, open, open_writable, probe};
 pub use walk::{Visit, Walk};
 pub use write::{Attributes, FileSystemWrite, Keeps};

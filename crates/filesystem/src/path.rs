@@ -41,8 +41,12 @@ pub(crate) fn missing(path: &[u8]) -> Error {
     Error::new(ErrorKind::Io, format!("{}: no such file or folder", show(path)))
 }
 
-/// As [`resolve`]; `None` when there is nothing of that name.
-pub(crate) fn find<F: FileSystem + ?Sized>(filesystem: &F, path: &[u8], follow: Follow) -> Result<Option<Resolved>> {
+/// What stands at a path from the root, as [`resolve`](crate::FileSystemExt::resolve) finds it; `None` when there is nothing
+/// of that name.
+///
+/// # Errors
+/// As [`resolve`](crate::FileSystemExt::resolve), but for what is missing.
+pub fn find<F: FileSystem + ?Sized>(filesystem: &F, path: &[u8], follow: Follow) -> Result<Option<Resolved>> {
     // What is still to be walked, the next name last.
     let mut names: Vec<Vec<u8>> = Vec::new();
     push_names(&mut names, path);

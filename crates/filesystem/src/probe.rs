@@ -6,7 +6,7 @@ use transload_block::{BlockRead, BlockReadExt, BlockWrite, Error, ErrorKind, Res
 
 use crate::contract::{FileSystem, Timestamp};
 use crate::write::FileSystemWrite;
-use crate::{ext, fat, ntfs};
+use crate::{btrfs, exfat, ext, fat, iso, ntfs, squashfs, xfs};
 
 /// The filesystems that are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,8 +97,12 @@ pub fn open(device: Arc<dyn BlockRead>) -> Result<Arc<dyn FileSystem>> {
         Some(Kind::Ext) => ext::open(device),
         Some(Kind::Fat) => fat::open(device),
         Some(Kind::Ntfs) => ntfs::open(device),
-        Some(kind) => Err(Error::new(ErrorKind::Unsupported, format!("{} is not handled", kind.name()))),
-        None => Err(Error::new(ErrorKind::NotThisFormat, "no filesystem that is known")),
+        Some(Kind::ExFat) => exfat::open(device),
+        Some(Kind::Iso) => iso::open(device),
+        Some(Kind::Xfs) => xfs::open(device),
+        Some(Kind::Btrfs) => btrfs::open(device),
+        Some(Kind::Squashfs) => squashfs::open(device),
+        Some(Kind::Host) | None => Err(Error::new(ErrorKind::NotThisFormat, "no filesystem that is known")),
     }
 }
 

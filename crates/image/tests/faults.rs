@@ -29,6 +29,12 @@ const RANDOM: &[(&str, &str, &[&str])] = &[
     ("vmdk", "subformat=twoGbMaxExtentSparse", &["disk", "disk-s001.vmdk"]),
     ("vmdk", "subformat=twoGbMaxExtentFlat", &["disk", "disk-f001.vmdk"]),
     ("vmdk", "subformat=vmfs", &["disk", "disk-flat.vmdk"]),
+    ("vhd", "block_size=512k", &["disk"]),
+    ("vhd", "subformat=fixed", &["disk"]),
+    ("vhdx", "block_size=1M", &["disk"]),
+    ("vhdx", "subformat=fixed,block_size=1M", &["disk"]),
+    ("vdi", "", &["disk"]),
+    ("vdi", "subformat=fixed", &["disk"]),
 ];
 
 /// Writing from front to back.
@@ -38,6 +44,7 @@ const ORDERED: &[(&str, &str)] = &[
     ("qcow2", "compression_type=zstd"),
     ("vmdk", "subformat=streamOptimized,layout=front"),
     ("vmdk", "subformat=streamOptimized,layout=footer"),
+    ("vhd", "subformat=fixed"),
 ];
 
 fn format(name: &str) -> &'static Format {
@@ -339,13 +346,22 @@ fn wounded(sound: &Memory, name: &str, seed: u64) -> Memory {
 
 #[test]
 fn a_resize_that_breaks_off_anywhere_leaves_a_sound_image() {
-    for (name, text) in
-        [("qcow2", "cluster_size=512"), ("qcow2", "cluster_size=16k,extended_l2=on"), ("qcow2", "compat=v2")]
-    {
+    for (name, text) in [
+        ("qcow2", "cluster_size=512"),
+        ("qcow2", "cluster_size=16k,extended_l2=on"),
+        ("qcow2", "compat=v2"),
+        ("vhd", "block_size=512k"),
+        ("vhdx", "block_size=1M"),
+        ("vdi", ""),
+    ] {
         let format = format(name);
         let sound = image(name, text);
         let expected = contents(format, &(Arc::new(sound.clone()) as Arc<dyn Storage>));
         for size in [SIZE * 3, SIZE * 64, SIZE / 2 + 512, 512] {
+            if name == "vhdx" && size < SIZE {
+                // A VHDX is not made smaller.
+                continue;
+            }
             break_off_at_each(
                 &sound,
                 |storage| {
@@ -355,7 +371,10 @@ fn a_resize_that_breaks_off_anywhere_leaves_a_sound_image() {
                 |left, number| {
                     let report = check(format, left, false).unwrap();
                     let what = format!("{name} {text} to {size}, broken off at {number}: {:?}", report.findings);
-                    assert_eq!(report.corruptions, 0, "{what}");
+                    // A VHD has its footer twice; of two that differ one counts, and a repair writes it over the other. The
+                    // log of a VHDX is replayed.
+                    let mended = ["vhd", "vhdx"].contains(&name) && check(format, left, true).unwrap().is_clean();
+                    assert!(report.corruptions == 0 || mended, "{what}");
                     let now = contents(format, left);
                     let kept = now.len().min(expected.len()).min(usize::try_from(size).unwrap());
                     assert!(now[..kept] == expected[..kept], "{what}");

@@ -77,6 +77,42 @@ fn a_deflated_cluster_of_qcow_is_read() {
     conformance::read(&*layer.device, &Memory::from(unit)).assert();
 }
 
+/// Sectors of one extent here and there, some of them in runs across words of the bitmap, and an extent without a place.
+#[test]
+fn the_sectors_of_a_bochs_image_are_those_of_its_bitmap() {
+    const EXTENT: usize = 256 << 10;
+    let (mut file, mut random) = (b"Bochs Virtual HD Image\0".to_vec(), Random::new(8));
+    file.resize(32, 0);
+    file.extend(b"Redolog\0");
+    file.resize(48, 0);
+    file.extend(b"Growing\0");
+    file.resize(64, 0);
+    for number in [0x0001_0000_u32, 512, 3, 512, u32::try_from(EXTENT).unwrap()] {
+        file.extend(number.to_le_bytes());
+    }
+    file.extend((3 * EXTENT as u64 - 512).to_le_bytes());
+    file.resize(512, 0);
+    // The extents stand behind the catalog, the last one of the disk first.
+    file.extend([1_u32, u32::MAX, 0].map(u32::to_le_bytes).concat());
+    let mut disk = vec![0; 3 * EXTENT];
+    for extent in [2, 0] {
+        let bitmap: Vec<u8> =
+            (0..64).map(|byte| [0xff, 0, 0xff, 0x3c][byte / 5 % 4] ^ random.bytes(1)[0] & 1).collect();
+        file.extend(&bitmap);
+        file.resize(file.len() + 448, 0);
+        let data = random.bytes(EXTENT);
+        for sector in (0..512).filter(|sector| bitmap[sector / 8] >> (sector % 8) & 1 == 1) {
+            let at = sector * 512;
+            disk[extent * EXTENT + at..][..512].copy_from_slice(&data[at..at + 512]);
+        }
+        file.extend(data);
+    }
+    disk.truncate(3 * EXTENT - 512);
+    let layer = open_bytes("bochs", file).unwrap();
+    conformance::read(&*layer.device, &Memory::from(disk)).assert();
+    properties::device(&*layer.device);
+}
+
 #[test]
 fn damaged_images_end_in_an_error_or_in_bytes() {
     let Some(corpus) = Corpus::get() else { return };

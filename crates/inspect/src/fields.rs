@@ -1,8 +1,7 @@
 //! The small languages of system files: `os-release`, and the heads of programs.
 
 /// The value of `key` in a file of assignments, as a shell would understand it (os-release(5)).
-#[must_use]
-pub fn assignment(text: &str, key: &str) -> Option<String> {
+pub(crate) fn assignment(text: &str, key: &str) -> Option<String> {
     let value = text.lines().rev().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))?;
     let value = value.trim();
     let quote = value.chars().next().filter(|first| matches!(first, '"' | '\''));
@@ -20,8 +19,7 @@ pub fn assignment(text: &str, key: &str) -> Option<String> {
 }
 
 /// The processor that an ELF program is for, by its head.
-#[must_use]
-pub fn elf_machine(head: &[u8]) -> Option<&'static str> {
+pub(crate) fn elf_machine(head: &[u8]) -> Option<&'static str> {
     const MACHINE: usize = 18;
     if !head.starts_with(b"\x7fELF") {
         return None;

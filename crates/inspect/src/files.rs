@@ -1,11 +1,10 @@
 //! Looking at the files of one volume: bounded reads, and errors as notes.
 
 use std::cell::RefCell;
-use std::error::Error as StdError;
 use std::ops::ControlFlow;
 
-use transload_block::{BlockReadExt, Error, ErrorKind, Result};
-use transload_filesystem::{FileId, FileKind, FileSystem, FileSystemExt, Follow};
+use transload_block::{BlockReadExt, ErrorKind, Result};
+use transload_filesystem::{FileId, FileKind, FileSystem, Follow, find};
 
 /// What is read of a file: lists of mounts and releases are a few kilobytes.
 const MOST_BYTES: u64 = 256 << 10;
@@ -36,9 +35,10 @@ impl<'a> Files<'a> {
 
     /// What stands at a path, through symbolic links.
     fn find(&self, path: &str) -> Option<FileId> {
-        match self.filesystem.resolve(path.as_bytes(), Follow::All) {
-            Ok(resolved) => Some(resolved.id),
-            Err(error) if is_absence(&error) => None,
+        match find(self.filesystem, path.as_bytes(), Follow::All) {
+            Ok(found) => found.map(|resolved| resolved.id),
+            // Something on the way is no folder.
+            Err(error) if error.kind() == ErrorKind::InvalidInput => None,
             Err(error) => self.noted(path, Err(error)),
         }
     }
@@ -98,9 +98,4 @@ impl<'a> Files<'a> {
         names.sort();
         names
     }
-}
-
-/// Whether an error says that nothing is there: of no name, or below something that is no folder.
-fn is_absence(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Io | ErrorKind::InvalidInput) && StdError::source(error).is_none()
 }

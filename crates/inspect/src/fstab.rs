@@ -2,23 +2,22 @@
 
 /// A line of an `fstab` (fstab(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub(crate) struct Line {
     /// What is mounted: a device, a tag such as `UUID=…`, or a name that only the type understands.
-    pub source: String,
+    pub(crate) source: String,
     /// Where.
-    pub mount_point: String,
+    pub(crate) mount_point: String,
     /// The type of the filesystem.
-    pub kind: String,
+    pub(crate) kind: String,
     /// The options, as they are written.
-    pub options: String,
+    pub(crate) options: String,
 }
 
 /// More lines than any system has.
 const MOST_LINES: usize = 4096;
 
 /// The lines of an `fstab` that say something. One that has less than three fields says nothing.
-#[must_use]
-pub fn parse(text: &str) -> Vec<Line> {
+pub(crate) fn parse(text: &str) -> Vec<Line> {
     let parse_line = |line: &str| {
         let mut fields = line.split_whitespace().map(unescaped);
         let (source, mount_point, kind) = (fields.next()?, fields.next()?, fields.next()?);
@@ -29,8 +28,7 @@ pub fn parse(text: &str) -> Vec<Line> {
 }
 
 /// The names and devices of a `crypttab` (crypttab(5)).
-#[must_use]
-pub fn parse_crypttab(text: &str) -> Vec<(String, String)> {
+pub(crate) fn parse_crypttab(text: &str) -> Vec<(String, String)> {
     let parse_line = |line: &str| {
         let mut fields = line.split_whitespace().map(unescaped);
         Some((fields.next()?, fields.next()?))

@@ -9,14 +9,13 @@
 //! cannot be read is a note and no failure, for an image with one broken filesystem still tells of the others.
 
 mod boot;
-#[doc(hidden)]
-pub mod fields;
+mod fields;
 mod files;
-#[doc(hidden)]
-pub mod fstab;
+mod fstab;
 mod linux;
+mod pe;
 #[doc(hidden)]
-pub mod pe;
+pub mod properties;
 mod resolve;
 mod windows;
 

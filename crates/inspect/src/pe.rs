@@ -4,19 +4,18 @@ use std::fmt;
 
 /// What the headers say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Image {
+pub(crate) struct Image {
     /// The processor.
-    pub machine: Option<&'static str>,
+    pub(crate) machine: Option<&'static str>,
     /// Where the section of resources stands in the file, and how long it is.
-    pub resources: Option<(u64, u64)>,
+    pub(crate) resources: Option<(u64, u64)>,
 }
 
 /// Sections of a program; the format has room for 96.
 const MOST_SECTIONS: usize = 96;
 
 /// Reads the headers in the first bytes of a program.
-#[must_use]
-pub fn parse(head: &[u8]) -> Option<Image> {
+pub(crate) fn parse(head: &[u8]) -> Option<Image> {
     let word = |at: usize| Some(u16::from_le_bytes(head.get(at..at.checked_add(2)?)?.try_into().ok()?));
     let long = |at: usize| Some(u32::from_le_bytes(head.get(at..at.checked_add(4)?)?.try_into().ok()?));
     if !head.starts_with(b"MZ") {
@@ -47,9 +46,9 @@ pub fn parse(head: &[u8]) -> Option<Image> {
 
 /// The version of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Version {
+pub(crate) struct Version {
     /// The first two numbers tell Windows apart, the third is the build.
-    pub numbers: [u16; 4],
+    pub(crate) numbers: [u16; 4],
 }
 
 impl fmt::Display for Version {
@@ -60,8 +59,7 @@ impl fmt::Display for Version {
 }
 
 /// The version in a section of resources: that of the product in the structure `VS_FIXEDFILEINFO`.
-#[must_use]
-pub fn find_version(resources: &[u8]) -> Option<Version> {
+pub(crate) fn find_version(resources: &[u8]) -> Option<Version> {
     /// The signature, and the version of the structure.
     const HEAD: [u8; 8] = [0xbd, 0x04, 0xef, 0xfe, 0x00, 0x00, 0x01, 0x00];
     let fixed = resources.chunks_exact(4).position(|word| word == &HEAD[..4]).map(|at| at * 4);
@@ -72,8 +70,7 @@ pub fn find_version(resources: &[u8]) -> Option<Version> {
 }
 
 /// The names of the systems with such a kernel. One for clients and one for servers have the same.
-#[must_use]
-pub fn windows_name(version: Version) -> Option<&'static str> {
+pub(crate) fn windows_name(version: Version) -> Option<&'static str> {
     let [major, minor, build, _] = version.numbers;
     Some(match (major, minor, build) {
         (4, 0, _) => "Windows NT 4.0",
@@ -95,8 +92,7 @@ pub fn windows_name(version: Version) -> Option<&'static str> {
 }
 
 /// Any bytes are a program or none; for fuzzing.
-#[doc(hidden)]
-pub fn fuzz(bytes: &[u8]) {
+pub(crate) fn fuzz(bytes: &[u8]) {
     if let Some(version) = find_version(bytes) {
         let _ = windows_name(version);
     }

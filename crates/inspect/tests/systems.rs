@@ -21,9 +21,9 @@ struct Disk {
 
 impl Disk {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("a disk for the test");
         let path = folder.path().join("disk.raw");
-        fs::File::create(&path).and_then(|file| file.set_len(96 * MIB)).unwrap();
+        fs::File::create(&path).and_then(|file| file.set_len(96 * MIB)).expect("a disk for the test");
         let mut child = Command::new("/usr/sbin/sfdisk")
             .arg("--quiet")
             .arg(&path)
@@ -31,8 +31,8 @@ impl Disk {
             .spawn()
             .expect("sfdisk is a witness of these tests: install fdisk");
         let script = b"label: gpt\nsize=32M, name=boot\nsize=40M, name=root\nname=data\n";
-        child.stdin.take().unwrap().write_all(script).unwrap();
-        assert!(child.wait().unwrap().success());
+        child.stdin.take().expect("a disk for the test").write_all(script).expect("a disk for the test");
+        assert!(child.wait().expect("a disk for the test").success());
         Self { folder, path }
     }
 
@@ -41,14 +41,18 @@ impl Disk {
         let tree = self.folder.path().join(format!("tree{start}"));
         for (path, text) in files {
             let path = tree.join(path.trim_start_matches('/'));
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::create_dir_all(path.parent().expect("a disk for the test")).expect("a disk for the test");
             match text.strip_prefix("-> ") {
-                Some(target) => std::os::unix::fs::symlink(target, path).unwrap(),
-                None => fs::write(path, text).unwrap(),
+                Some(target) => std::os::unix::fs::symlink(target, path).expect("a disk for the test"),
+                None => fs::write(path, text).expect("a disk for the test"),
             }
         }
         let offset = format!("offset={}", start * MIB);
-        let (tree, disk, size) = (tree.to_str().unwrap(), self.path.to_str().unwrap(), format!("{size}M"));
+        let (tree, disk, size) = (
+            tree.to_str().expect("a disk for the test"),
+            self.path.to_str().expect("a disk for the test"),
+            format!("{size}M"),
+        );
         witness::must("mkfs.ext4", ["-q", "-U", uuid, "-E", &offset, "-d", tree, disk, &size]);
     }
 
@@ -58,9 +62,9 @@ impl Disk {
 }
 
 fn look_at(path: &Path) -> Inspection {
-    let device: Arc<dyn BlockRead> = Arc::new(FileBlock::open(path, false).unwrap());
-    let volumes = Volumes::scan(&device, &[], ReadSettings::default()).unwrap();
-    inspect(device.as_ref(), &volumes).unwrap()
+    let device: Arc<dyn BlockRead> = Arc::new(FileBlock::open(path, false).expect("a disk for the test"));
+    let volumes = Volumes::scan(&device, &[], ReadSettings::default()).expect("a disk for the test");
+    inspect(device.as_ref(), &volumes).expect("a disk for the test")
 }
 
 const BOOT: &str = "aaaaaaaa-0000-4000-8000-000000000001";

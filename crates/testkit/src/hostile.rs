@@ -1,5 +1,7 @@
 //! Images that lie, made by damaging those of `qemu-img`: for every way in to be tried on.
 
+mod blocks;
+
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
@@ -27,7 +29,17 @@ pub struct Lie {
 /// When the operating system or `qemu-img` refuses.
 #[must_use]
 pub fn lies(folder: &Path) -> Vec<Lie> {
-    [qcow2_headers(folder), chains(folder), vmdk_headers(folder), streams(folder), descriptors(folder)].concat()
+    [
+        qcow2_headers(folder),
+        chains(folder),
+        vmdk_headers(folder),
+        streams(folder),
+        descriptors(folder),
+        blocks::vhd(folder),
+        blocks::vhdx(folder),
+        blocks::vdi(folder),
+    ]
+    .concat()
 }
 
 /// The file that the images are forbidden to reach; it stands beside their folders.

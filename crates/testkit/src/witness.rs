@@ -16,7 +16,25 @@ const PACKAGES: &[(&str, &str)] = &[
     ("qemu-io", "qemu-utils"),
     ("vmdkinfo", "libvmdk-utils"),
     ("qcowinfo", "libqcow-utils"),
+    ("python3", "python3"),
+    ("/usr/bin/python3", "python3 and python3-libqcow"),
     ("vhdiinfo", "libvhdi-utils"),
+    ("tar", "tar"),
+    ("bsdtar", "libarchive-tools"),
+    ("sha256sum", "coreutils"),
+    ("openssl", "openssl"),
+    ("virt-xml-validate", "libvirt-clients"),
+    ("xmllint", "libxml2-utils"),
+    ("mke2fs", "e2fsprogs"),
+    ("e2fsck", "e2fsprogs"),
+    ("debugfs", "e2fsprogs"),
+    ("fsck.fat", "dosfstools"),
+    ("mcopy", "mtools"),
+    ("mdir", "mtools"),
+    ("btrfs", "btrfs-progs"),
+    ("fsck.exfat", "exfatprogs"),
+    ("setfattr", "attr"),
+    ("setfacl", "acl"),
     ("sfdisk", "fdisk"),
     ("fdisk", "fdisk"),
     ("sgdisk", "gdisk"),
@@ -41,7 +59,6 @@ const PACKAGES: &[(&str, &str)] = &[
     ("xz", "xz-utils"),
     ("zstd", "zstd"),
     ("pigz", "pigz"),
-    ("tar", "tar"),
     ("dmg2img", "dmg2img"),
     ("7z", "7zip"),
     ("ewfacquire", "ewf-tools"),
@@ -89,12 +106,21 @@ pub fn qemu_img<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Stri
     must("qemu-img", arguments)
 }
 
+/// QEMU's name for a format, where it has another one than we have.
+#[must_use]
+pub fn qemu_name(format: &str) -> &str {
+    match format {
+        "vhd" => "vpc",
+        other => other,
+    }
+}
+
 /// Has `qemu-img compare` say that the guest bytes of two images are the same.
 ///
 /// # Panics
 /// When it says otherwise, or cannot tell.
 pub fn assert_same_guest(one: &Path, one_format: &str, other: &Path, other_format: &str) {
-    let arguments = ["compare", "-f", one_format, "-F", other_format].map(OsStr::new);
+    let arguments = ["compare", "-f", qemu_name(one_format), "-F", qemu_name(other_format)].map(OsStr::new);
     qemu_img(arguments.into_iter().chain([one.as_os_str(), other.as_os_str()]));
 }
 
@@ -103,7 +129,7 @@ pub fn assert_same_guest(one: &Path, one_format: &str, other: &Path, other_forma
 /// # Panics
 /// When it finds something, or cannot check the format.
 pub fn assert_sound(image: &Path, format: &str) {
-    qemu_img(["check", "-f", format].map(OsStr::new).into_iter().chain([image.as_os_str()]));
+    qemu_img(["check", "-f", qemu_name(format)].map(OsStr::new).into_iter().chain([image.as_os_str()]));
 }
 
 /// What `qemu-img check` says of an image: 0 sound, 2 corrupt, 3 leaks, 63 the format has no check.
@@ -112,7 +138,8 @@ pub fn assert_sound(image: &Path, format: &str) {
 /// When it cannot be started or ends by a signal.
 #[must_use]
 pub fn check_code(image: &Path, format: &str) -> i32 {
-    let output = run("qemu-img", ["check", "-f", format].map(OsStr::new).into_iter().chain([image.as_os_str()]));
+    let output =
+        run("qemu-img", ["check", "-f", qemu_name(format)].map(OsStr::new).into_iter().chain([image.as_os_str()]));
     output.status.code().unwrap_or_else(|| fail(&format!("qemu-img check ended by a signal: {}", said(&output))))
 }
 
@@ -122,7 +149,7 @@ pub fn check_code(image: &Path, format: &str) -> i32 {
 /// As [`must`].
 pub fn create(image: &Path, format: &str, options: &str, size: u64) {
     let size = size.to_string();
-    let mut arguments = vec!["create".as_ref(), "-q".as_ref(), "-f".as_ref(), OsStr::new(format)];
+    let mut arguments = vec!["create".as_ref(), "-q".as_ref(), "-f".as_ref(), OsStr::new(qemu_name(format))];
     if !options.is_empty() {
         arguments.extend([OsStr::new("-o"), OsStr::new(options)]);
     }
@@ -135,7 +162,8 @@ pub fn create(image: &Path, format: &str, options: &str, size: u64) {
 /// # Panics
 /// As [`must`].
 pub fn convert(source: &Path, source_format: &str, target: &Path, target_format: &str, options: &str) {
-    let mut arguments = ["convert", "-q", "-f", source_format, "-O", target_format].map(OsStr::new).to_vec();
+    let formats = [qemu_name(source_format), qemu_name(target_format)];
+    let mut arguments = ["convert", "-q", "-f", formats[0], "-O", formats[1]].map(OsStr::new).to_vec();
     if !options.is_empty() {
         arguments.extend([OsStr::new("-o"), OsStr::new(options)]);
     }
@@ -173,6 +201,25 @@ pub fn python(script: &str, arguments: &[&Path]) -> String {
     }
     let arguments = arguments.iter().map(|argument| argument.as_os_str());
     must(own.to_string_lossy().as_ref(), ["-c", script].map(OsStr::new).into_iter().chain(arguments))
+}
+
+/// What OpenStack's gate says of an image: `safe` with the format and the size, or `refused` with the reason.
+///
+/// # Panics
+/// As [`python`].
+#[must_use]
+pub fn openstack(image: &Path) -> String {
+    let script = "
+import sys
+from oslo_utils.imageutils import format_inspector as f
+try:
+    i = f.detect_file_format(sys.argv[1])
+    i.safety_check()
+    print('safe', str(i), i.virtual_size)
+except Exception as e:
+    print('refused', type(e).__name__, e)
+";
+    python(script, &[image]).trim().to_owned()
 }
 
 /// All that a program said.

@@ -19,6 +19,7 @@ use serde::Serialize;
 use transload_appliance::Bus;
 use transload_appliance::ova::{Index, ManifestAlgorithm, Member, NAME_MAX, Signer};
 use transload_appliance::ovf::{self, Change, Compression, Package};
+use transload_appliance::profile::{self, IMPORTERS};
 use transload_block::{BlockRead, BlockReadExt, Concat, Error, ErrorKind, Result, Slice};
 use transload_convert::{Cancel, Progress, ProgressDelta, Report, Settings};
 use transload_image::codec::Level;
@@ -36,8 +37,6 @@ pub struct RepackSettings {
     pub hardware_version: Option<u32>,
     /// Leave out the file with the firmware's variables.
     pub skip_nvram: bool,
-    /// Mark what only VMware understands as not required.
-    pub private_optional: bool,
     /// Signs the new manifest. A signature that is there is dropped, since it is of the old one.
     pub signer: Option<Signer>,
     /// How hard disks are compressed that have to be.
@@ -60,7 +59,6 @@ impl Default for RepackSettings {
             manifest: None,
             hardware_version: None,
             skip_nvram: false,
-            private_optional: false,
             signer: None,
             level: Level::BALANCED,
             force: false,
@@ -133,7 +131,7 @@ struct Repack<'a> {
     items: Vec<Item>,
 }
 
-/// Writes the package at `from` to `to`, with the remedies applied that [`validate`](crate::validate()) names.
+/// Writes the package at `from` to `to`, with the remedies applied that [`validate`](crate::validate::validate) names.
 ///
 /// # Errors
 /// `Corrupt` for a package of which something is missing or broken for good; `Checksum` where digests are wrong, without
@@ -162,7 +160,7 @@ pub fn repack(from: &Path, to: &Path, settings: &RepackSettings) -> Result<Repac
         avoid: source.identity().into_iter().collect(),
         cancel: &settings.cancel,
     };
-    let written = packager.into_file(to)?;
+    let written = packager.to_file(to)?;
     files.splice(
         0..0,
         written.small.iter().map(|small| RepackedFile {
@@ -264,9 +262,11 @@ impl<'a> Repack<'a> {
                 let named = Source::new(Arc::clone(&bytes)).with_path(flat(&file.href));
                 // A disk inside an archive names no file: the archive has no folder.
                 let alone = OpenSettings { gate: ReferenceGate::Deny, ..OpenSettings::default() };
+                let opened = open(named, &alone)?;
+                refuse_guess(&opened, disk, &file.href)?;
                 let machines = package.systems.iter().flat_map(|system| &system.machine.disks);
                 let bus = machines.filter(|known| known.id == disk.id).map(|known| known.address.bus).next();
-                Some((disk.id.clone(), bus.unwrap_or(Bus::Scsi), open(named, &alone)?))
+                Some((disk.id.clone(), bus.unwrap_or(Bus::Scsi), opened))
             }
             _ => None,
         };
@@ -300,7 +300,8 @@ impl<'a> Repack<'a> {
         if let Some(version) = self.settings.hardware_version {
             self.changes.push(Change::Family(format!("vmx-{version:02}")));
         }
-        if self.settings.private_optional {
+        let flagged = flagged_rules(examination);
+        if flagged.contains("ovf-device-required") {
             self.changes.push(Change::PrivateNotRequired);
         }
         let chunked: HashSet<_> = examination
@@ -321,9 +322,15 @@ impl<'a> Repack<'a> {
         }
         let rewritten: HashSet<_> =
             self.items.iter().filter(|item| item.disk.is_some()).map(|item| item.href.clone()).collect();
-        for (id, href, bytes) in examination.wrong_capacities() {
-            if !rewritten.contains(&href) {
-                self.changes.push(Change::Capacity { id, bytes });
+        for (id, href, stream, agrees) in examination.streams() {
+            if rewritten.contains(&href) {
+                continue;
+            }
+            if flagged.contains("ovf-disk-format") {
+                self.changes.push(Change::StreamOptimized { id: id.clone() });
+            }
+            if !agrees || flagged.contains("ovf-disk-units") {
+                self.changes.push(Change::Capacity { id, bytes: stream.capacity });
             }
         }
     }
@@ -387,6 +394,7 @@ impl Contents for Repack<'_> {
                     level: settings.level,
                     threads: settings.threads,
                     memory: settings.memory,
+                    chunk_size: None,
                     progress: settings
                         .progress
                         .as_ref()
@@ -403,6 +411,25 @@ impl Contents for Repack<'_> {
 
     fn descriptor(&self, payloads: &[Payload]) -> Result<String> {
         self.edited(payloads.iter().map(|payload| payload.member.size))
+    }
+}
+
+/// The rules about the descriptor that any importer finds broken.
+fn flagged_rules(examination: &Examination) -> HashSet<&'static str> {
+    let Some(package) = &examination.package else { return HashSet::new() };
+    let findings = IMPORTERS.iter().flat_map(|importer| profile::evaluate(package, importer));
+    findings.map(|finding| finding.rule.id).collect()
+}
+
+/// Refuses to take bytes of no format for a raw disk where the descriptor says that they are of one.
+fn refuse_guess(opened: &Opened, disk: &ovf::VirtualDisk, href: &str) -> Result<()> {
+    let format = opened.layers.first().map(|layer| layer.format.name);
+    match &disk.format {
+        Some(said) if format == Some("raw") && !said.to_ascii_lowercase().contains("raw") => {
+            let text = format!("'{href}' is of no known format, and the descriptor says that it is {said}");
+            Err(Error::new(ErrorKind::Corrupt, text))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -46,7 +46,9 @@ impl Contents {
         }
         let found = signature::probe(device)?;
         // The boot sector of a filesystem ends with 55 AA as well, and may even have a table in it that leads back to itself.
-        let is_boot_sector = found.as_ref().is_some_and(Signature::is_boot_sector);
+        let leads_back =
+            record.as_ref().is_some_and(|record| record.partitions().iter().any(|entry| entry.range.start == 0));
+        let is_boot_sector = found.as_ref().is_some_and(|found| found.is_boot_sector() || leads_back);
         if let Some(mut record) = record.filter(|_| !is_boot_sector && !entries.is_empty()) {
             if gpt::has_header(device)? {
                 record.note(Finding::warning("there is the header of a GPT as well, which the MBR does not guard"));

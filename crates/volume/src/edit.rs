@@ -266,11 +266,18 @@ mod tests {
 
     #[test]
     fn gaps_are_what_is_left() {
-        assert_eq!(gaps(10..100, vec![]), [10..100]);
-        assert_eq!(gaps(10..100, vec![50..60, 0..20, 55..70]), [20..50, 70..100]);
-        assert_eq!(gaps(10..100, vec![10..100]), []);
-        assert_eq!(gaps(10..100, vec![0..5, 90..200]), [10..90]);
-        assert_eq!(gaps(10..100, vec![150..200]), [10..100]);
+        type Pairs = &'static [(u64, u64)];
+        let cases: [(Pairs, Pairs); 5] = [
+            (&[], &[(10, 100)]),
+            (&[(50, 60), (0, 20), (55, 70)], &[(20, 50), (70, 100)]),
+            (&[(10, 100)], &[]),
+            (&[(0, 5), (90, 200)], &[(10, 90)]),
+            (&[(150, 200)], &[(10, 100)]),
+        ];
+        let ranges = |pairs: &[(u64, u64)]| pairs.iter().map(|(start, end)| *start..*end).collect::<Vec<_>>();
+        for (used, left) in cases {
+            assert_eq!(gaps(10..100, ranges(used)), ranges(left), "{used:?}");
+        }
     }
 
     #[test]

@@ -31,10 +31,7 @@ impl Guid {
     /// When it is none, at compile time.
     #[must_use]
     pub(crate) const fn constant(text: &str) -> Self {
-        match parse(text.as_bytes()) {
-            Some(bytes) => Self(bytes),
-            None => panic!("the text of a GUID"),
-        }
+        Self(parse(text.as_bytes()).expect("the text of a GUID"))
     }
 }
 

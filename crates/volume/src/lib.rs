@@ -38,6 +38,8 @@ mod kind;
 pub mod lvm;
 mod mbr;
 mod name;
+#[doc(hidden)]
+pub mod properties;
 pub mod signature;
 mod table;
 mod volumes;

@@ -169,6 +169,20 @@ impl Table {
     }
 }
 
+/// So many findings tell what is wrong with a table; a table of lies has as many as entries.
+const MOST_FINDINGS: usize = 100;
+
+/// The first findings of many, and how many more there are.
+pub(crate) fn limited(mut findings: Vec<Finding>) -> Vec<Finding> {
+    let more = findings.len().saturating_sub(MOST_FINDINGS);
+    if more > 0 {
+        let worst = findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Warning);
+        findings.truncate(MOST_FINDINGS);
+        findings.push(Finding { severity: worst, text: format!("and {more} more") });
+    }
+    findings
+}
+
 /// What is wrong with partitions beside each other: those that reach behind the disk, and those that overlap.
 pub(crate) fn check_ranges(partitions: &[Partition], disk: u64) -> Vec<Finding> {
     let mut findings = Vec::new();

@@ -35,7 +35,7 @@ pub(crate) fn prepare(case: &Case, disk: &Path, work: &Path) -> Result<PathBuf> 
 }
 
 /// The raw disk called `name`, built when it is not there yet.
-fn built(name: &str, disk: &Path) -> Result<PathBuf> {
+pub(super) fn built(name: &str, disk: &Path) -> Result<PathBuf> {
     let script_name = match name {
         "alternating" => "alt",
         other => other,

@@ -45,7 +45,8 @@ pub(crate) fn run(contender: &Contender, source: &Path, target: &Path, work: &Pa
     }
     File::open(work)?.sync_all()?;
     let mut command = Command::new(&contender.program);
-    command.args(&contender.arguments).args([source, target]).stdout(Stdio::null());
+    let files = if contender.target_first { [target, source] } else { [source, target] };
+    command.args(&contender.arguments).args(files).stdout(Stdio::null());
     let start = Instant::now();
     let child = command.spawn().with_context(|| contender.name.clone())?;
     let usage = child.wait4()?;

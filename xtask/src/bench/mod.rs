@@ -3,6 +3,7 @@
 mod cases;
 mod disks;
 mod measure;
+mod parts;
 mod report;
 mod results;
 
@@ -12,18 +13,28 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::process::{cargo, root, run as run_command};
+use crate::tools;
 
-use cases::Case;
+use cases::{Case, Contender};
 use results::{Outcome, Results, Row};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
+    /// What to measure
+    #[arg(value_enum, default_value_t)]
+    what: What,
     /// Runs of each program on each conversion; the median counts
     #[arg(long, default_value_t = 5)]
     runs: usize,
+    /// Runs of each other program, where fewer are enough: one of them may take a minute
+    #[arg(long)]
+    peer_runs: Option<usize>,
     /// Only the conversion of this name or, where none is called so, those whose name contains it
     #[arg(long)]
     only: Option<String>,
+    /// Measure this program instead of building one
+    #[arg(long)]
+    program: Option<PathBuf>,
     /// Folder on a memory filesystem, where CPU and memory are the limit
     #[arg(long, default_value = "/dev/shm/transload-bench")]
     memory: PathBuf,
@@ -45,9 +56,29 @@ pub(crate) struct Arguments {
     print: bool,
 }
 
+/// What is measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// Conversions, against other programs
+    #[default]
+    Conversions,
+    /// Codecs at every level, on units of the real disk
+    Codecs,
+    /// Allocations for each unit of a compressed image, of which there must be none
+    Allocations,
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    run_command(&mut cargo(&["build", "--release", "--package", "transload-cli"]))?;
-    let program = root().join("target").join("release").join("transload");
+    let disk = arguments.disk.clone().unwrap_or_else(|| root().join("target").join("bench"));
+    match arguments.what {
+        What::Conversions => conversions(arguments),
+        What::Codecs => parts::codecs(&disks::built("real", &disk)?, arguments.print),
+        What::Allocations => parts::allocations(),
+    }
+}
+
+fn conversions(arguments: &Arguments) -> Result<()> {
+    let program = arguments.program.clone().map_or_else(built_program, Ok)?;
     let disk = arguments.disk.clone().unwrap_or_else(|| root().join("target").join("bench"));
     let mut results = Results::load(&program, arguments.fresh)?;
     let only = arguments.only.as_deref().unwrap_or_default();
@@ -67,7 +98,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         println!("{text}");
         return Ok(());
     }
-    report::write(&text)
+    report::write(report::CONVERSIONS, &text)
+}
+
+/// The program of this source, with all that can be built into it here.
+fn built_program() -> Result<PathBuf> {
+    let mut build = cargo(&["build", "--release", "--package", "transload-cli"]);
+    build.args(tools::igzip_feature().iter().flat_map(|feature| ["--features", feature]));
+    run_command(&mut build)?;
+    Ok(root().join("target").join("release").join("transload"))
 }
 
 /// A folder that goes with all that is in it, also when a run fails: what stays on a memory filesystem is memory lost.
@@ -104,8 +143,10 @@ fn measure_case(
     let mut rows: Vec<Row> = contenders.iter().map(Row::of).collect();
     // One uncounted run has the source and the programs read; then everybody in turn, so that a drift hits all alike.
     measure::run(&contenders[0], &source, &target, &work)?;
-    for _ in 0..arguments.runs {
-        for (contender, row) in contenders.iter().zip(&mut rows) {
+    for run in 0..arguments.runs {
+        let takes_part =
+            |contender: &Contender| !contender.is_peer || run < arguments.peer_runs.unwrap_or(arguments.runs);
+        for (contender, row) in contenders.iter().zip(&mut rows).filter(|(contender, _)| takes_part(contender)) {
             std::fs::remove_file(&target)?;
             measure::prime(&arguments.memory, to_prime)?;
             let sample = measure::run(contender, &source, &target, &work)?;

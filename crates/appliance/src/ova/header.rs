@@ -7,7 +7,8 @@ use transload_block::{Error, ErrorKind, Result};
 
 /// Bytes in a block: every header is one, and every payload is padded to a multiple of it.
 pub const BLOCK: u64 = 512;
-const BLOCK_BYTES: usize = 512;
+/// The same as an index.
+pub(super) const BLOCK_BYTES: usize = 512;
 
 /// A block as it stands in the archive.
 pub(super) type Block = [u8; BLOCK_BYTES];

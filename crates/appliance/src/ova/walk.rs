@@ -12,7 +12,7 @@ use std::io::{self, Read};
 
 use transload_block::{BlockRead, Error, ErrorKind, Result};
 
-use super::header::{BLOCK, Block, Header, pax_records};
+use super::header::{BLOCK, BLOCK_BYTES, Block, Header, pax_records};
 use super::member::{MEMBERS_MAX, Member, MemberKind};
 
 /// The most bytes of a long name or of a pax header.
@@ -301,7 +301,7 @@ impl<S: Forward> Walk<S> {
     }
 
     fn block(&mut self) -> Result<Option<Block>> {
-        let mut block = [0; BLOCK as usize];
+        let mut block = [0; BLOCK_BYTES];
         let mut have = 0;
         while have < block.len() {
             match self.source.read(&mut block[have..])? {

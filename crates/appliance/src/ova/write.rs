@@ -24,7 +24,7 @@ pub fn member_header(name: &str, size: u64, mtime: u64) -> Result<Vec<u8>> {
         header.extend(header::long_name(bytes.len() as u64 + 1));
         header.extend(bytes);
         header.push(0);
-        header.resize(header.len().next_multiple_of(BLOCK as usize), 0);
+        header.resize(header.len().next_multiple_of(header::BLOCK_BYTES), 0);
     }
     let mut end = bytes.len().min(NAME_MAX);
     while !name.is_char_boundary(end) {

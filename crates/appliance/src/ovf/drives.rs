@@ -83,12 +83,14 @@ impl Place {
 
     /// The first unit from `address` on that nothing has. There are more addresses than items, so that one is found.
     fn next_free(&self, mut address: Address) -> Address {
+        if address.bus == Bus::Ide {
+            // The channel itself, then the two that there are, then ones that no machine has.
+            let channels = [address.controller, 0, 1].into_iter().chain(2..);
+            let mut places = channels.flat_map(|channel| [0, 1].map(|unit| Address::new(Bus::Ide, channel, unit)));
+            return places.find(|place| !self.taken.contains(place)).unwrap_or(address);
+        }
         while self.taken.contains(&address) || (address.bus == Bus::Scsi && address.unit == 7) {
-            if address.bus == Bus::Ide && address.unit == 1 {
-                address = Address::new(Bus::Ide, address.controller.saturating_add(1), 0);
-            } else {
-                address.unit = address.unit.saturating_add(1);
-            }
+            address.unit = address.unit.saturating_add(1);
         }
         address
     }

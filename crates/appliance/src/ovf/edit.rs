@@ -58,7 +58,8 @@ pub enum Change {
 /// # Errors
 /// As [`super::read()`]; `InvalidInput` when there is no file or disk of the id that a change names, or a disk is in a file that is to be
 /// removed.
-pub fn edit(bytes: &[u8], changes: &[Change]) -> Result<String> {
+pub fn edit(bytes: impl AsRef<[u8]>, changes: &[Change]) -> Result<String> {
+    let bytes = bytes.as_ref();
     // What cannot be read is not to be written either.
     read(bytes)?;
     let text = xml::decode(bytes, "OVF", MAX_LENGTH)?;
@@ -85,7 +86,7 @@ impl<'a> Editor<'a> {
         let root = document.root_element();
         let envelope = root.tag_name().namespace().unwrap_or_default();
         let prefix = root.namespaces().find(|namespace| namespace.uri() == envelope && namespace.name().is_some());
-        let prefix = prefix.and_then(|namespace| namespace.name()).unwrap_or_default();
+        let prefix = prefix.and_then(roxmltree::Namespace::name).unwrap_or_default();
         Self { text, root, prefix, edits: BTreeMap::new() }
     }
 

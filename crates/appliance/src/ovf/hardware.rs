@@ -4,7 +4,7 @@ use roxmltree::Node;
 use transload_block::Result;
 
 use super::drives::{self, Place};
-use super::item::{Item, items, resource};
+use super::item::{Item, described, items, resource};
 use super::package::{Package, System};
 use super::read::{Sections, sections_of, truth};
 use super::{units, virtualbox};
@@ -46,6 +46,7 @@ pub(super) fn read<'a>(
         system.transports = transport.split_whitespace().map(str::to_owned).collect();
     }
     let items = items(section, sections)?;
+    system.items = described(&items);
     devices(&items, package, &mut system.machine, &mut system.notes)?;
     settings(section, package, &mut system.machine, &mut system.notes);
     virtualbox::supplement(node, &mut system.machine);

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use roxmltree::Node;
 use transload_block::{Error, ErrorKind, Result};
 
+use super::package::DescribedItem;
 use super::read::{Sections, truth};
 use crate::machine::MAX_DEVICES;
 use crate::xml::{NodeExt, line};
 
 /// CIM's numbers for what a resource is.
-pub(super) mod resource {
+pub(crate) mod resource {
     pub(crate) const OTHER: u32 = 1;
     pub(crate) const PROCESSOR: u32 = 3;
     pub(crate) const MEMORY: u32 = 4;
@@ -32,8 +33,8 @@ pub(super) mod resource {
 /// An item, as far as it is of use.
 #[derive(Debug)]
 pub(super) struct Item<'a> {
-    /// The line it begins in.
-    pub(super) line: u32,
+    /// Where it stands; its line takes a search, and is for messages alone.
+    node: Node<'a, 'a>,
     /// Its `InstanceID`.
     pub(super) id: &'a str,
     /// Its `ResourceType`; 0 where it has none.
@@ -67,14 +68,14 @@ pub(super) struct Item<'a> {
 }
 
 impl<'a> Item<'a> {
-    fn new(node: Node<'a, '_>) -> Self {
+    fn new(node: Node<'a, 'a>) -> Self {
         let subtypes = node.child_text("ResourceSubType").unwrap_or_default();
         let subtypes = subtypes.split([',', ' ']).map(str::trim).filter(|name| !name.is_empty()).collect();
         let config = node
             .children_named("Config")
             .filter_map(|config| Some((config.any_attribute("key")?, config.any_attribute("value")?)));
         Self {
-            line: line(node),
+            node,
             id: node.child_text("InstanceID").or_else(|| node.child_text("InstanceId")).unwrap_or_default(),
             kind: node.child_text("ResourceType").and_then(|text| text.parse().ok()).unwrap_or_default(),
             subtypes,
@@ -104,14 +105,33 @@ impl<'a> Item<'a> {
     }
 
     pub(super) fn corrupt(&self, text: &str) -> Error {
-        Error::new(ErrorKind::Corrupt, format!("OVF: line {}: {}: {text}", self.line, self.name))
+        Error::new(ErrorKind::Corrupt, format!("OVF: line {}: {}: {text}", line(self.node), self.name))
     }
+}
+
+/// The items as they are spelled.
+pub(super) fn described(items: &[Item<'_>]) -> Vec<DescribedItem> {
+    let kinds: HashMap<&str, u32> = items.iter().map(|item| (item.id, item.kind)).collect();
+    let text = |text: Option<&str>| text.map(str::to_owned);
+    let described = items.iter().map(|item| DescribedItem {
+        name: item.name.to_owned(),
+        resource_type: item.kind,
+        subtype: item.subtypes.join(" "),
+        required: item.required,
+        parent: text(item.parent),
+        unit: item.unit,
+        parent_type: item.parent.and_then(|id| kinds.get(id)).copied(),
+        host_resource: text(item.host_resource),
+        units: text(item.units),
+        connection: text(item.connection),
+    });
+    described.collect()
 }
 
 /// The items of a `VirtualHardwareSection` in the default configuration.
 ///
 /// Bounds are left away. Of items that share an id the one for the default configuration counts, else the one for all.
-pub(super) fn items<'a>(section: Node<'a, '_>, sections: &Sections<'_>) -> Result<Vec<Item<'a>>> {
+pub(super) fn items<'a>(section: Node<'a, 'a>, sections: &Sections<'_>) -> Result<Vec<Item<'a>>> {
     let mut items: Vec<Item<'a>> = Vec::new();
     let mut by_id: HashMap<&str, (usize, bool)> = HashMap::new();
     let nodes = section.children().filter(|node| {

@@ -15,7 +15,7 @@
 mod drives;
 mod edit;
 mod hardware;
-mod item;
+pub(crate) mod item;
 mod package;
 mod read;
 mod references;
@@ -29,8 +29,9 @@ mod written_items;
 
 pub use edit::{Change, edit};
 pub use package::{
-    Capacity, Compression, Configuration, Dialect, Eula, File, LogicalNetwork, Namespace, Package, Product, Property,
-    System, VirtualDisk,
+    Capacity, Compression, Configuration, DescribedItem, Dialect, Eula, File, LogicalNetwork, Namespace, Package,
+    Product, Property, System, VirtualDisk,
 };
 pub use read::{MAX_LENGTH, read};
+pub(crate) use units::bytes as unit_bytes;
 pub use write::{FileEntry, FileUse, WriteSettings, pad, widest, write};

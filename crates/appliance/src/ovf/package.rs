@@ -39,7 +39,7 @@ spelled! {
 
 /// How a file in the package is compressed as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(tag = "kind", content = "name", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Compression {
     /// Not at all; `identity` says the same.
@@ -89,7 +89,7 @@ impl File {
 
 /// The size of a disk.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(tag = "kind", content = "value", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Capacity {
     /// So many bytes.
@@ -218,6 +218,31 @@ pub struct Product {
 #[serde(transparent)]
 pub struct Eula(pub String);
 
+/// An `Item` of the hardware as the descriptor spells it, for those who judge the spelling.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DescribedItem {
+    /// Its name for people.
+    pub name: String,
+    /// Its `ResourceType`; 0 where it has none.
+    pub resource_type: u32,
+    /// Its `ResourceSubType`, or empty.
+    pub subtype: String,
+    /// Whoever deploys the package must understand it.
+    pub required: bool,
+    /// Its `Parent`.
+    pub parent: Option<String>,
+    /// Its `AddressOnParent`.
+    pub unit: Option<u32>,
+    /// The `ResourceType` of its parent, where that is described.
+    pub parent_type: Option<u32>,
+    /// Its `HostResource`.
+    pub host_resource: Option<String>,
+    /// Its `AllocationUnits`.
+    pub units: Option<String>,
+    /// Its `Connection`.
+    pub connection: Option<String>,
+}
+
 /// A virtual machine of the package.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -240,6 +265,9 @@ pub struct System {
     /// How properties reach the guest: `com.vmware.guestInfo`, `iso`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub transports: Vec<String>,
+    /// The items of its hardware in the default configuration, as they are spelled.
+    #[serde(skip)]
+    pub items: Vec<DescribedItem>,
     /// What of the descriptor is not in the machine.
     pub notes: Notes,
 }

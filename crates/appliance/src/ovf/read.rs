@@ -236,6 +236,7 @@ fn system<'a>(node: Node<'a, '_>, sections: &Sections<'a>, path: &[String], pack
         products: Vec::new(),
         eulas: Vec::new(),
         transports: Vec::new(),
+        items: Vec::new(),
         notes: Notes::new(),
     };
     system.machine.guest = sections_of(node, "OperatingSystemSection")
@@ -273,7 +274,7 @@ fn note_sections(node: Node<'_, '_>, system: &mut System) {
         let message = format!("{properties} properties are for whoever deploys the package; no machine has them");
         system.notes.left_out("properties", message);
     }
-    if system.products.len() > 0 && properties == 0 {
+    if !system.products.is_empty() && properties == 0 {
         system.notes.left_out("product", "what is installed is told by the descriptor alone");
     }
     if !system.eulas.is_empty() {

@@ -1,7 +1,7 @@
 //! Units: DMTF's grammar of programmatic units, and what was written before it.
 
 /// Bytes of one unit of `text`, such as `byte * 2^20`, `MegaBytes` or `GB`. `None` where it is no unit of bytes, or too large.
-pub(super) fn bytes(text: &str) -> Option<u64> {
+pub(crate) fn bytes(text: &str) -> Option<u64> {
     factor(text, &["byte", "bytes"]).or_else(|| named(text))
 }
 

@@ -5,11 +5,10 @@ use std::collections::HashSet;
 use transload_block::{Error, ErrorKind, Result};
 
 use super::write_hardware;
-use crate::adapt::without_virtio;
-use crate::device::{Network, NicModel};
+use crate::adapt::for_vmware;
+use crate::device::Network;
 use crate::machine::Machine;
 use crate::note::{Notes, Written};
-use crate::storage::ScsiModel;
 use crate::xml::{XmlWriter, can_hold};
 
 /// The address that stands for a streamOptimized VMDK.
@@ -90,7 +89,7 @@ impl WriteSettings {
 /// name, or an empty disk has no capacity.
 pub fn write(machine: &Machine, files: &[FileEntry], settings: &WriteSettings) -> Result<Written> {
     let mut notes = Notes::new();
-    let machine = without_virtio(machine, &ScsiModel::ParaVirtual, &NicModel::VmxNet3, &mut notes);
+    let machine = for_vmware(machine, &mut notes);
     let disks = written_disks(&machine, files)?;
     check(&machine, files)?;
     let mut xml = XmlWriter::new();
@@ -125,7 +124,7 @@ pub fn write(machine: &Machine, files: &[FileEntry], settings: &WriteSettings) -
 /// the length to reserve in front of disks that are written in one pass, and to [`pad`] to afterwards.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn widest(machine: &Machine, files: &[FileEntry], settings: &WriteSettings) -> Result<usize> {
     let mut files = files.to_vec();
     for file in &mut files {

@@ -34,6 +34,7 @@ impl WrittenItem {
         self
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers give numbers and texts, their own and borrowed ones")]
     pub(super) fn with_config(mut self, key: &str, value: impl ToString) -> Self {
         self.config.insert(key.to_owned(), value.to_string());
         self
@@ -44,6 +45,7 @@ impl WrittenItem {
         self
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers give numbers and texts, their own and borrowed ones")]
     fn set(&mut self, field: &'static str, value: impl ToString) {
         self.fields.insert(field, value.to_string());
     }

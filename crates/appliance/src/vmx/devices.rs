@@ -13,8 +13,8 @@ use crate::storage::{
     Address, Bus, Controller, Disk, DiskFormat, DiskMode, Drive, DriveKind, Media, ScsiModel, base_name,
 };
 
-/// The buses that a VMX has keys for.
-const BUSES: [Bus; 4] = [Bus::Ide, Bus::Scsi, Bus::Sata, Bus::Nvme];
+/// The buses that a VMX has keys for, in the order in which the firmware looks for something to start.
+const BUSES: [Bus; 4] = [Bus::Scsi, Bus::Nvme, Bus::Sata, Bus::Ide];
 
 pub(super) fn read(document: &mut Document, machine: &mut Machine, notes: &mut Notes) -> Result<()> {
     let keys: Vec<String> = document.keys().collect();

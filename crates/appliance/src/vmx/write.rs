@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use super::document::quoted;
 use super::keys::{CONFIG, ValueKind, is_harmless};
-use crate::adapt::without_virtio;
+use crate::adapt::for_vmware;
 use crate::device::{MacPolicy, Network, Nic, NicModel, Port, PortBacking, Sound, UsbController};
 use crate::machine::{Firmware, Machine, boot_order_text};
 use crate::note::{Notes, Written};
-use crate::storage::{Bus, Controller, Disk, DiskMode, Drive, DriveKind, Media, ScsiModel, base_name};
+use crate::storage::{Bus, Controller, Disk, DiskMode, Drive, DriveKind, Media, base_name};
 
 /// The hardware version of a machine that names none: every product since ESXi 6.5 and Workstation 14 runs it.
 const DEFAULT_HARDWARE_VERSION: u32 = 13;
@@ -43,7 +43,7 @@ impl WriteSettings {
 #[must_use]
 pub fn write(machine: &Machine, settings: &WriteSettings) -> Written {
     let mut vmx = Vmx::default();
-    let machine = &without_virtio(machine, &ScsiModel::ParaVirtual, &NicModel::VmxNet3, &mut vmx.notes);
+    let machine = &for_vmware(machine, &mut vmx.notes);
     general(&mut vmx, machine, settings);
     for controller in &machine.controllers {
         vmx.controller(controller);
@@ -129,6 +129,7 @@ fn spaced(uuid: &str) -> String {
 }
 
 impl Vmx {
+    #[expect(clippy::needless_pass_by_value, reason = "callers give numbers and texts, their own and borrowed ones")]
     fn set(&mut self, key: &str, value: impl ToString) {
         if self.keys.insert(key.to_lowercase()) {
             self.text.push_str(key);

@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
     force: bool,
     /// Derive identifiers in the image from TEXT instead of its name, size and options
     #[arg(long, value_name = "TEXT")]
-    seed: Option<String>,
+    pub(crate) seed: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -94,6 +94,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
         text::json(&Document { image: name, format: format.name, virtual_size: size })?;
     }
     Ok(Verdict::Done)
+}
+
+/// Makes the image in files that are not in their place yet.
+pub(crate) fn write_to(arguments: &Arguments, files: &dyn TargetFiles) -> Result<()> {
+    let format = target::format(arguments.format, &arguments.image)?;
+    let options = OptionValues::parse(format.create_options, arguments.options.iter().map(String::as_str))?;
+    let text = "a new image of a script stands on its own: it has a size and no backing file";
+    let alone = || Error::new(ErrorKind::InvalidInput, text);
+    if options.text("backing_file").is_some() {
+        return Err(alone());
+    }
+    let size = arguments.size.ok_or_else(alone)?;
+    Empty { format, ids: ids(arguments, format, size), options, size, backing: None }.write(files)
 }
 
 /// Opens what the option `backing_file` names: a file relative to the new image, as whoever opens that will look for it.

@@ -61,6 +61,9 @@ pub(crate) struct Arguments {
     /// Memory for buffers and tables
     #[arg(long, value_name = "SIZE", value_parser = args::size, default_value = "192M")]
     memory_limit: u64,
+    /// Bytes of a disk that a worker takes at once, from 64K to 64M
+    #[arg(long, value_name = "SIZE", value_parser = args::size)]
+    chunk_size: Option<u64>,
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -250,6 +253,7 @@ fn settings(arguments: &Arguments, cancel: &Cancel) -> Result<ExportSettings> {
         },
         threads: arguments.threads,
         memory: arguments.memory_limit,
+        chunk_size: arguments.chunk_size,
         force: arguments.force,
         cancel: cancel.clone(),
         progress: None,
@@ -269,12 +273,7 @@ fn package(arguments: &Arguments) -> Result<ExportTarget> {
     }
     match path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).as_deref() {
         Some("ova") => Ok(ExportTarget::Ova(path.clone())),
-        Some("ovf") => {
-            if let Some(folder) = path.parent().filter(|folder| *folder != Path::new("") && !arguments.dry_run) {
-                fs::create_dir_all(folder).map_err(|error| Error::io(folder.display().to_string(), error))?;
-            }
-            Ok(ExportTarget::Folder(path.clone()))
-        }
+        Some("ovf") => Ok(ExportTarget::Folder(path.clone())),
         _ => Err(Error::new(ErrorKind::InvalidInput, format!("{}: ends neither in .ova nor in .ovf", path.display()))
             .with_remedy("name a file that ends in .ova, or in .ovf for a folder, or - for standard output")),
     }

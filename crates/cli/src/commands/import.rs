@@ -137,7 +137,7 @@ fn say(arguments: &Arguments, report: &ImportReport) -> Result<()> {
         };
         eprintln!(
             "transload: {}: {} files in {}.{:03} s{manifest}",
-            report.folder,
+            arguments.output.display(),
             report.files.len(),
             milliseconds / 1000,
             milliseconds % 1000

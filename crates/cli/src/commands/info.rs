@@ -9,18 +9,22 @@ use serde::Serialize;
 use transload::block::{Error, ErrorKind, Result};
 use transload::image::{Access, ImageInfo, OpenSettings, ReferenceGate, Source, open};
 
+use super::machine_info;
 use crate::args::ReadArgs;
 use crate::failure::Verdict;
 use crate::input::{self, Prepared};
 use crate::text::{self, Text};
 
-/// Tell what an image is: format, sizes, backing files, snapshots, state
+/// Tell what an image or a machine is: format, sizes, backing files, snapshots, state; processors, memory, disks, networks
 ///
-/// Opens no other file than the image, unless --chain asks for the layers below.
+/// Opens no other file than the one that is named, unless --chain asks for the layers below. Of a machine (a .vmx, an .ovf,
+/// an .ova, or a libvirt domain) it also says what its description leaves open or cannot be taken elsewhere.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  transload info disk.vmdk\n  transload info --json --chain overlay.qcow2")]
+#[command(
+    after_help = "Examples:\n  transload info disk.vmdk\n  transload info --json --chain overlay.qcow2\n  transload info vm.ova"
+)]
 pub(crate) struct Arguments {
-    /// The image
+    /// The image, or the description of a machine
     #[arg(value_name = "IMG")]
     image: PathBuf,
     #[command(flatten)]
@@ -47,6 +51,14 @@ struct LayerDocument {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
+    if arguments.read.format.is_none() && !arguments.chain {
+        let source = Source::from_path(&arguments.image, Access::ReadOnly)?;
+        if let Some(description) = transload::describe::describe(&source)? {
+            let print = if arguments.json { machine_info::json } else { machine_info::print };
+            print(&arguments.image, &description)?;
+            return Ok(Verdict::Done);
+        }
+    }
     let prepared = input::prepare(&arguments.image, &arguments.read, Access::ReadOnly)?;
     let layers = if arguments.chain { chain(prepared)? } else { vec![describe(prepared)?] };
     if arguments.json {

@@ -2,9 +2,12 @@
 
 mod cat;
 mod check;
+mod chmod;
+mod chown;
 mod compare;
 mod completions;
 mod convert;
+mod cp;
 mod create;
 mod digest;
 mod export;
@@ -13,14 +16,20 @@ mod formats;
 mod import;
 mod info;
 mod inspect;
+mod ln;
 mod ls;
+mod machine_info;
 mod man;
 mod map;
 mod measure;
+mod mkdir;
+mod mkfs;
 mod nbd;
 mod partitions;
 mod repack;
 mod resize;
+mod rm;
+mod script;
 mod stat;
 mod tar;
 mod validate;
@@ -71,6 +80,14 @@ enum Command {
     Stat(stat::Arguments),
     Find(find::Arguments),
     Tar(tar::Arguments),
+    Cp(cp::Arguments),
+    Mkdir(mkdir::Arguments),
+    Rm(rm::Arguments),
+    Chmod(chmod::Arguments),
+    Chown(chown::Arguments),
+    Ln(ln::Arguments),
+    Mkfs(mkfs::Arguments),
+    Script(script::Arguments),
     Nbd(nbd::Arguments),
     Formats(formats::Arguments),
     Completions(completions::Arguments),
@@ -99,8 +116,11 @@ impl Command {
             Self::Ls(arguments) => arguments.json,
             Self::Stat(arguments) => arguments.json,
             Self::Find(arguments) => arguments.json,
+            Self::Mkfs(arguments) => arguments.json,
+            Self::Script(arguments) => arguments.json,
             Self::Formats(arguments) => arguments.json,
-            Self::Cat(_) | Self::Tar(_) | Self::Nbd(_) | Self::Completions(_) | Self::Man(_) => false,
+            Self::Cat(_) | Self::Tar(_) | Self::Cp(_) | Self::Mkdir(_) | Self::Rm(_) => false,
+            Self::Chmod(_) | Self::Chown(_) | Self::Ln(_) | Self::Nbd(_) | Self::Completions(_) | Self::Man(_) => false,
         }
     }
 
@@ -126,6 +146,14 @@ impl Command {
             Self::Stat(arguments) => stat::run(arguments),
             Self::Find(arguments) => find::run(arguments),
             Self::Tar(arguments) => tar::run(arguments),
+            Self::Cp(arguments) => cp::run(arguments),
+            Self::Mkdir(arguments) => mkdir::run(arguments),
+            Self::Rm(arguments) => rm::run(arguments),
+            Self::Chmod(arguments) => chmod::run(arguments),
+            Self::Chown(arguments) => chown::run(arguments),
+            Self::Ln(arguments) => ln::run(arguments),
+            Self::Mkfs(arguments) => mkfs::run(arguments),
+            Self::Script(arguments) => script::run(arguments),
             Self::Nbd(arguments) => nbd::run(arguments),
             Self::Formats(arguments) => formats::run(arguments),
             Self::Completions(arguments) => completions::run(arguments),

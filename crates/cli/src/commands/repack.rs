@@ -43,9 +43,6 @@ pub(crate) struct Arguments {
     /// Whether the file with the EFI variables goes along
     #[arg(long, value_name = "WHETHER", value_enum, default_value_t)]
     nvram: NvramChoice,
-    /// Mark what only VMware understands as not required
-    #[arg(long)]
-    private_optional: bool,
     /// Sign the manifest with an RSA key and its certificate, both in PEM
     #[arg(long, num_args = 2, value_names = ["KEY", "CERT"])]
     sign: Vec<PathBuf>,
@@ -104,7 +101,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
         }),
         hardware_version: arguments.hw_version,
         skip_nvram: arguments.nvram == NvramChoice::Skip,
-        private_optional: arguments.private_optional,
         signer: match arguments.sign.as_slice() {
             [key, certificate] => Some(Signer::new(&read_text(key)?, &read_text(certificate)?)?),
             _ => None,

@@ -121,24 +121,36 @@ fn print(arguments: &Arguments, found: &Validation) -> Result<()> {
     text.finish()
 }
 
+/// One line for each importer, with the rules that it minds, and one for each rule.
 fn print_verdicts(text: &mut Text, found: &Validation) -> Result<()> {
+    let mut told: Vec<(&str, &str)> = found.findings.iter().map(|finding| (finding.rule, &*finding.subject)).collect();
+    let mut reasons = Vec::new();
     for verdict in &found.verdicts {
         let outcome = match verdict.outcome {
-            Outcome::Accepted => "takes it",
-            Outcome::Warnings => "takes it, with warnings",
+            Outcome::Accepted | Outcome::Warnings => "takes it",
             Outcome::Refused => "refuses it",
         };
-        text.line(format_args!("{}: {outcome}", verdict.title))?;
+        let of = |severity: Severity| {
+            let mut rules: Vec<_> =
+                verdict.reasons.iter().filter(|reason| reason.severity == severity).map(|reason| reason.rule).collect();
+            rules.dedup();
+            rules.join(", ")
+        };
+        let (refusals, warnings) = (of(Severity::Refusal), of(Severity::Warning));
+        let refusals = if refusals.is_empty() { refusals } else { format!(": {refusals}") };
+        let warnings = if warnings.is_empty() { warnings } else { format!(" (warnings: {warnings})") };
+        text.line(format_args!("{}: {outcome}{refusals}{warnings}", verdict.title))?;
         for reason in &verdict.reasons {
-            let severity = if reason.severity == Severity::Refusal { "refused" } else { "warning" };
-            let (rule, said) = (reason.rule, sentence(&reason.subject, &reason.message));
-            // What is wrong for everybody was told above, with its remedy.
-            if found.findings.iter().any(|finding| finding.rule == rule && finding.subject == reason.subject) {
-                text.line(format_args!("  {severity}: {rule}"))?;
-            } else {
-                text.line(format_args!("  {severity}: {rule}: {said}; {}", reason.remedy))?;
+            let key = (reason.rule, &*reason.subject);
+            if !told.contains(&key) {
+                told.push(key);
+                reasons.push(reason);
             }
         }
+    }
+    for reason in reasons {
+        text.line(format_args!("{}: {}", reason.rule, sentence(&reason.subject, &reason.message)))?;
+        text.line(format_args!("  remedy: {}", reason.remedy))?;
     }
     Ok(())
 }

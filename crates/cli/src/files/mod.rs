@@ -1,6 +1,8 @@
 //! Files in images: which volume is meant, the filesystem on it, and how files are shown.
 
+pub(crate) mod session;
 pub(crate) mod show;
+pub(crate) mod target;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -41,7 +41,7 @@ impl VolumeArgs {
 pub(crate) fn scan(path: &Path, read: &ReadArgs, volumes: &VolumeArgs) -> Result<(Arc<dyn BlockRead>, Volumes)> {
     let disk = open(path, read)?;
     // What the format and its options are is said of the one image; those beside it are looked at.
-    let plain = ReadArgs { format: None, options: Vec::new(), references: read.references.clone() };
+    let plain = ReadArgs { format: None, options: Vec::new(), ..read.clone() };
     let others = volumes.with_disk.iter().map(|path| open(path, &plain)).collect::<Result<Vec<_>>>()?;
     let found = Volumes::scan(&disk, &others, volumes.settings()).map_err(|error| error.context(path.display()))?;
     Ok((disk, found))

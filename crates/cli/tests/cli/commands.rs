@@ -274,12 +274,16 @@ fn completions_and_manual_pages_name_every_command() {
         "convert",
         "create",
         "digest",
+        "export",
         "formats",
+        "import",
         "info",
         "man",
         "map",
         "measure",
+        "repack",
         "resize",
+        "validate",
     ] {
         assert!(pages.contains(&format!("transload-{command}.1")), "{command}: {pages:?}");
         let help = succeed(path, &[command, "--help"]);

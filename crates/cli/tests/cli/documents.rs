@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::process::Command;
 
 use serde_json::Value;
 use transload::convert::{Comparison, Difference, DigestKind, GuestDigest, MapEntry, Report};
 use transload::image::{BitmapInfo, CheckReport, ExtentInfo, Finding, FindingKind, ImageInfo, Measure, SnapshotInfo};
 
+use crate::packages::folder_with_machine;
 use crate::run::{document, folder_with_disk, run, succeed, workspace};
 
 /// The fields that docs/json.md lists, by section.
@@ -32,7 +34,10 @@ fn fields(value: &Value, path: &str, found: &mut BTreeSet<String>) {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                 found.insert(path.clone());
                 // Free names, documented as a whole.
-                if name != "details" {
+                if !matches!(
+                    name.as_str(),
+                    "details" | "features" | "extra" | "config" | "video" | "property" | "products"
+                ) {
                     fields(inner, &path, found);
                 }
             }
@@ -84,17 +89,47 @@ fn what_the_program_prints_is_documented() {
         ("partitions", &["partitions", "disk.raw"]),
         ("inspect", &["inspect", "disk.raw"]),
         ("formats", &["formats"]),
+        ("script", &["script", "script.txt", "files.raw"]),
+        ("ls", &["ls", "files.raw:/"]),
+        ("find", &["find", "files.raw:/"]),
+        ("stat", &["stat", "files.raw:/link"]),
+        ("mkfs", &["mkfs", "empty.qcow2", "--type", "fat"]),
+    ];
+    fs::write(path.join("script.txt"), "create 16M\nmkfs #whole --type ext4 --label L\nln -s /x :/link\n").unwrap();
+    for (section, arguments) in cases {
+        expect_documented(section, "", &document(path, arguments));
+    }
+    for section in ["convert", "info", "measure", "digest", "create", "resize", "formats", "script"] {
+        let (_, arguments) = cases.iter().find(|(name, _)| *name == section).unwrap();
+        let arguments =
+            [*arguments, if matches!(section, "convert" | "create" | "script") { &["--force"] } else { &[][..] }];
+        expect_exactly(section, "", &document(path, &arguments.concat()));
+    }
+    what_is_printed_of_machines_is_documented();
+    let failed = run(path, &["info", "none", "--json"]);
+    expect_documented("Failures", "", &serde_json::from_slice(&failed.stdout).unwrap());
+}
+
+/// Of a machine with everything that packages have, also the signature and what is wrong with it.
+fn what_is_printed_of_machines_is_documented() {
+    let folder = folder_with_machine();
+    let path = folder.path();
+    let request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=a", "-keyout", "key"];
+    let openssl = Command::new("openssl").current_dir(path).args(request).args(["-out", "cert"]).output();
+    assert!(openssl.expect("openssl is a witness: install openssl").status.success());
+    let signed = ["export", "vm.vmx", "-o", "vm.ova", "--sign", "key", "cert", "--force"];
+    let cases: &[(&str, &[&str])] = &[
+        ("export --dry-run", &["export", "vm.vmx", "-o", "vm.ova", "--dry-run"]),
+        ("export", &signed),
+        ("validate", &["validate", "vm.ova"]),
+        ("repack", &["repack", "vm.ova", "-o", "repacked.ova", "--hw-version", "11"]),
+        ("import", &["import", "vm.ova", "-o", "imported", "--to", "proxmox"]),
+        ("info of a machine", &["info", "vm.ova"]),
+        ("info of a machine", &["info", "vm.vmx"]),
     ];
     for (section, arguments) in cases {
         expect_documented(section, "", &document(path, arguments));
     }
-    for section in ["convert", "info", "measure", "digest", "create", "resize", "formats"] {
-        let (_, arguments) = cases.iter().find(|(name, _)| *name == section).unwrap();
-        let arguments = [*arguments, if section == "convert" || section == "create" { &["--force"] } else { &[][..] }];
-        expect_exactly(section, "", &document(path, &arguments.concat()));
-    }
-    let failed = run(path, &["info", "none", "--json"]);
-    expect_documented("Failures", "", &serde_json::from_slice(&failed.stdout).unwrap());
 }
 
 #[test]

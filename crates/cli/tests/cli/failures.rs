@@ -163,6 +163,37 @@ fn room_that_cannot_be_set_aside_is_said_with_a_way_out() {
     assert!(said.contains("hint: leave out --prealloc"), "{said}");
 }
 
+/// What an image may make the program take, the program itself included.
+const MEMORY_KIB: u64 = 64 << 10;
+
+/// Runs the program on each argument and prints the seconds of the slowest run and the KiB of the largest.
+const WATCH: &str = "
+import resource, subprocess, sys, time
+program, verb, slowest = sys.argv[1], sys.argv[2].split(), 0
+for image in sys.argv[3:]:
+    start = time.time()
+    subprocess.run([program, *verb, image], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60)
+    slowest = max(slowest, time.time() - start)
+print(int(slowest * 1000), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+";
+
+#[test]
+fn a_lie_takes_neither_time_nor_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let lies: Vec<_> = transload_testkit::hostile::lies(folder.path()).into_iter().map(|lie| lie.path).collect();
+    for verb in ["info", "check", "map", "digest"] {
+        let mut command = Command::new("python3");
+        command.args(["-c", WATCH, env!("CARGO_BIN_EXE_transload"), verb]).args(&lies);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let numbers: Vec<u64> = said.split_whitespace().map(|number| number.parse().unwrap()).collect();
+        let [milliseconds, kib] = numbers[..] else { panic!("{verb}: {said}{}", complaint(&output)) };
+        println!("{verb}: {} images, {milliseconds} ms and {kib} KiB at the most", lies.len());
+        // A second, and what a build without optimisation on a busy machine needs beyond that.
+        assert!(milliseconds < 5000 && kib < MEMORY_KIB, "{verb}: {milliseconds} ms, {kib} KiB");
+    }
+}
+
 #[test]
 fn a_failure_of_standard_output_is_told_as_its_own() {
     let folder = folder_with_disk();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
+use crate::packages::folder_with_large_machine;
 use crate::run::{complaint, names, noise, run, succeed, transload};
 
 /// Every kind of target: its name, and how it is asked for.
@@ -22,6 +23,10 @@ const TARGETS: &[(&str, &[&str])] = &[
     ("out.vmdk", &["-o", "subformat=twoGbMaxExtentFlat"]),
     ("out.vmdk", &["-o", "subformat=vmfs"]),
     ("out.vmdk", &["-o", "subformat=streamOptimized"]),
+    ("out.vhd", &[]),
+    ("out.vhd", &["-o", "subformat=fixed"]),
+    ("out.vhdx", &[]),
+    ("out.vdi", &[]),
 ];
 
 /// A folder with a disk that takes a moment.
@@ -228,4 +233,70 @@ fn a_disk_in_more_pieces_than_files_may_be_open_is_written_and_read() {
         let output = limited(true, &format!("digest {target}"));
         assert!(complaint(&output).contains("ulimit -n"), "{kind}: {}", complaint(&output));
     }
+}
+
+/// What is done with machines, and the name under which nothing may be left.
+const PACKAGES: &[(&str, &[&str])] = &[
+    ("out.ova", &["export", "--force", "--disk", "disk.raw", "--name", "vm", "-o", "out.ova"]),
+    ("new.ova", &["repack", "vm.ova", "-o", "new.ova", "--force"]),
+    ("out", &["import", "vm.ova", "-o", "out", "--to", "libvirt", "--force"]),
+];
+
+#[test]
+fn a_package_that_is_interrupted_or_killed_anywhere_is_not_there() {
+    let folder = folder_with_large_machine();
+    let path = folder.path();
+    let mut places = noise(64).into_iter();
+    for (target, arguments) in PACKAGES {
+        for signal in [Signal::TERM, Signal::KILL] {
+            for _ in 0..3 {
+                for name in names(path).iter().filter(|name| !["disk.raw", "vm.ova"].contains(&name.as_str())) {
+                    let path = path.join(name);
+                    if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+                }
+                let delay = Duration::from_millis(2) * u32::from(places.next().unwrap());
+                let output = interrupted(path, arguments, delay, signal);
+                let what = format!("{arguments:?} after {delay:?}: {}", complaint(&output));
+                let left: Vec<_> = names(path).into_iter().filter(|name| !is_leftover(name)).collect();
+                if output.status.success() {
+                    assert!(left.contains(&(*target).to_owned()), "{left:?}: {what}");
+                    continue;
+                }
+                assert_eq!(left, ["disk.raw", "vm.ova"], "{what}");
+                if signal == Signal::TERM {
+                    assert_eq!(output.status.code(), Some(130), "{what}");
+                    assert_eq!(names(path), ["disk.raw", "vm.ova"], "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_package_that_does_not_fit_says_how_much_room_it_needs_and_leaves_nothing() {
+    let folder = folder_with_large_machine();
+    let path = folder.path();
+    let Some(small) = SmallDisk::mount(path.join("small")) else { return };
+    // Before the slow part, by the estimate.
+    let output = run(path, &["export", "--disk", "disk.raw", "--name", "vm", "-o", "small/vm.ova"]);
+    assert_eq!(output.status.code(), Some(8), "{}", complaint(&output));
+    assert!(complaint(&output).contains("are needed for the package"), "{}", complaint(&output));
+    assert!(names(&small.0).is_empty());
+    // And where the estimate is overruled.
+    for arguments in [
+        &["export", "--disk", "disk.raw", "--name", "vm", "-o", "small/vm.ova", "--force"][..],
+        &["repack", "vm.ova", "-o", "small/vm.ova"],
+        &["import", "vm.ova", "-o", "small/vm", "--to", "libvirt"],
+    ] {
+        let output = run(path, arguments);
+        assert_eq!(output.status.code(), Some(8), "{arguments:?}: {}", complaint(&output));
+        assert!(names(&small.0).is_empty(), "{arguments:?}: {:?}", names(&small.0));
+        if arguments[0] == "export" {
+            assert!(complaint(&output).contains("make room for about"), "{}", complaint(&output));
+        }
+    }
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let piped = ["export", "--disk", "disk.raw", "-o", "-"];
+    let output = transload(path, &piped).stdout(full).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(output.status.code(), Some(8), "{}", complaint(&output));
 }

@@ -61,6 +61,13 @@ const TARGETS: &[(&str, &str, u32)] = &[
     ("vmdk", "subformat=streamOptimized", 0),
     ("vdi", "", 0),
     ("vdi", "subformat=fixed", 0),
+    // `vpc`, as QEMU calls it.
+    ("vpc", "", 0),
+    ("vpc", "block_size=512k", 0),
+    ("vpc", "subformat=fixed", 0),
+    ("vhdx", "", 0),
+    ("vhdx", "block_size=1M,block_state_zero=off", 0),
+    ("vhdx", "subformat=fixed,block_size=1M", 0),
 ];
 
 #[test]

@@ -27,8 +27,8 @@ impl Plan {
     fn new(size: u64, asked: Option<FatBits>) -> Result<Self> {
         let sectors = (size / SECTOR).min(u32::MAX.into());
         let bits = asked.unwrap_or(match size {
-            ..0x40_0000 => FatBits::Twelve,
-            ..0x2000_0000 => FatBits::Sixteen,
+            0..0x40_0000 => FatBits::Twelve,
+            0x40_0000..0x2000_0000 => FatBits::Sixteen,
             _ => FatBits::ThirtyTwo,
         });
         let (least, most, reserved, first) = match bits {
@@ -138,10 +138,10 @@ impl Plan {
 /// The sectors of a cluster that Windows chooses for FAT32.
 const fn preferred(size: u64) -> u64 {
     match size {
-        ..0x1040_0000 => 1,
-        ..0x2_0000_0000 => 8,
-        ..0x4_0000_0000 => 16,
-        ..0x8_0000_0000 => 32,
+        0..0x1040_0000 => 1,
+        0x1040_0000..0x2_0000_0000 => 8,
+        0x2_0000_0000..0x4_0000_0000 => 16,
+        0x4_0000_0000..0x8_0000_0000 => 32,
         _ => 64,
     }
 }

@@ -20,6 +20,7 @@ use crate::contract::{Entry, FileId, FileKind, FileSystem, Info, Metadata, Owner
 use crate::fields::{corrupt, invalid};
 use crate::mapped::MappedFile;
 use crate::probe::Kind;
+pub(crate) use dir::{days, moment};
 pub(crate) use mkfs::make;
 pub(crate) use name::same as same_name;
 pub(crate) use volume::looks_like;

@@ -67,7 +67,11 @@ impl Volume {
             return Err(Error::new(ErrorKind::NotThisFormat, "FAT: the device is too short"));
         }
         let bytes = device.read_vec(0, 512)?;
-        Self::parse(&bytes)
+        let mut this = Self::parse(&bytes)?;
+        // Clusters that are not on the device are in no chain: a lie about their number costs no time.
+        let held = device.size().saturating_sub(this.data) / u64::from(this.cluster_size);
+        this.clusters = this.clusters.min(u32::try_from(held).unwrap_or(u32::MAX));
+        Ok(this)
     }
 
     pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
@@ -76,7 +80,7 @@ impl Volume {
             return Err(Error::new(ErrorKind::NotThisFormat, "FAT: no boot sector"));
         }
         let sector = u64::from(fields.le16(0x0B)?);
-        let cluster_size = fields.le16(0x0B)? as u32 * u32::from(fields.u8(0x0D)?);
+        let cluster_size = u32::from(fields.le16(0x0B)?) * u32::from(fields.u8(0x0D)?);
         let (reserved, tables) = (u64::from(fields.le16(0x0E)?), u64::from(fields.u8(0x10)?));
         let root_entries = u32::from(fields.le16(0x11)?);
         let sectors = match fields.le16(0x13)? {

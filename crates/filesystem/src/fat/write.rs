@@ -339,7 +339,7 @@ pub(super) fn dos_time(time: Timestamp) -> (u16, u16, u8) {
     let year = (1980..2108).rev().find(|year| days(*year, 1, 1) <= day).unwrap_or(1980);
     let month = (1..=12).rev().find(|month| days(year, *month, 1) <= day).unwrap_or(1);
     let date = (year - 1980) << 9 | month << 5 | (day - days(year, month, 1) + 1);
-    let clock = (of_day / 3600) << 11 | (of_day / 60 % 60) << 5 | of_day % 60 / 2;
+    let clock = (of_day / 3600) << 11 | (of_day / 60 % 60) << 5 | (of_day % 60 / 2);
     let hundredths = of_day % 2 * 100 + i64::from(nanos / 10_000_000);
     (u16::try_from(date).unwrap_or(0x21), u16::try_from(clock).unwrap_or(0), u8::try_from(hundredths).unwrap_or(0))
 }

@@ -22,7 +22,7 @@ use header::{Header, Records};
 /// Bytes that are moved at once.
 const PIECE: usize = 1 << 20;
 /// An archive consists of blocks of this size.
-const BLOCK: u64 = 512;
+const BLOCK: usize = 512;
 /// Holes shorter than this are stored as zeroes.
 const SHORTEST_HOLE: u64 = 64 << 10;
 /// The most pieces of a file that is stored with its holes: the list is held in memory.
@@ -77,7 +77,7 @@ impl<W: Write> Archive<W> {
     /// # Errors
     /// What the writer answers.
     pub fn finish(mut self) -> Result<W> {
-        self.write(&[0; 2 * BLOCK as usize])?;
+        self.write(&[0; 2 * BLOCK])?;
         self.out.flush().map_err(|error| Error::io("the archive", error))?;
         Ok(self.out)
     }
@@ -97,7 +97,7 @@ impl<W: Write> Archive<W> {
         }
         // The last entry is empty and says where the file ends.
         map.extend(format!("{}\n0\n", file.size()).into_bytes());
-        map.resize(map.len().next_multiple_of(BLOCK as usize), 0);
+        map.resize(map.len().next_multiple_of(BLOCK), 0);
         header.sparse(file.size(), &mut records);
         header.size(map.len() as u64 + held);
         self.write_header(header, records)?;
@@ -122,8 +122,8 @@ impl<W: Write> Archive<W> {
     }
 
     fn pad(&mut self, length: u64) -> Result<()> {
-        let rest = usize::try_from(length.next_multiple_of(BLOCK) - length).unwrap_or(0);
-        self.write(&[0; BLOCK as usize][..rest])
+        let rest = usize::try_from(length.next_multiple_of(BLOCK as u64) - length).unwrap_or(0);
+        self.write(&[0; BLOCK][..rest])
     }
 
     fn write_header(&mut self, header: Header, records: Records) -> Result<()> {

@@ -5,5 +5,6 @@ mod ext;
 mod fat;
 mod mount;
 mod ntfs;
+mod others;
 mod tree;
 mod written;

@@ -83,18 +83,30 @@ impl Header {
 
 impl UnitMap for Header {
     fn place(&self, tables: &Tables, index: u64) -> Result<Place> {
+        Ok(self.places(tables, index)?.0)
+    }
+
+    /// A unit is a sector; the bitmap tells of up to 64 at once, and the catalog of all of an extent without a place.
+    fn places(&self, tables: &Tables, index: u64) -> Result<(Place, u64)> {
         let per_extent = self.extent / SECTOR;
+        let sector = index % per_extent;
         let at = self.catalog + index / per_extent * 4;
         let number = u32::from_le_bytes(tables.bytes(at, "Bochs catalog")?);
         if number == NONE {
-            return Ok(Place::Hole);
+            return Ok((Place::Hole, per_extent - sector));
         }
         let start = u64::from(number).checked_mul(self.bitmap + self.extent);
         let start = start.and_then(|start| start.checked_add(self.catalog + self.entries * 4));
         let start = start.ok_or_else(|| corrupt(format!("Bochs catalog: extent {number} is out of reach")))?;
-        let sector = index % per_extent;
-        let [bits] = tables.bytes(start.saturating_add(sector / 8), "Bochs bitmap")?;
-        Ok(if bits >> (sector % 8) & 1 == 0 { Place::Hole } else { Place::File(start + self.bitmap + sector * SECTOR) })
+        // A bitmap is whole sectors, and so whole words of 64 bits; the lowest one of each byte comes first.
+        let word = u64::from_le_bytes(tables.bytes(start.saturating_add(sector / 64 * 8), "Bochs bitmap")?);
+        let bits = word >> (sector % 64);
+        let most = (64 - sector % 64).min(per_extent - sector);
+        Ok(if bits & 1 == 0 {
+            (Place::Hole, u64::from(bits.trailing_zeros()).min(most))
+        } else {
+            (Place::File(start + self.bitmap + sector * SECTOR), u64::from(bits.trailing_ones()).min(most))
+        })
     }
 }
 

@@ -52,7 +52,8 @@ pub(super) struct Method {
 impl Level {
     /// As fast as the machine compresses.
     pub const FAST: Self = Self(Scale::Fast);
-    /// The fastest that is no larger than what qemu-img makes of the same disk in the same format.
+    /// The fastest that comes out as small as what qemu-img makes of the same disk in the same format, give or take a
+    /// fiftieth.
     pub const BALANCED: Self = Self(Scale::Balanced);
     /// The smallest, whatever it takes.
     pub const MAX: Self = Self(Scale::Max);

@@ -40,6 +40,12 @@ pub(crate) enum Place {
 pub(crate) trait UnitMap: Send + Sync + Debug {
     /// Where unit `index` of the disk stands.
     fn place(&self, tables: &Tables, index: u64) -> Result<Place>;
+
+    /// Where unit `index` stands, and how many from it on stand behind each other or nowhere as it does: one, unless the
+    /// map can tell more at once.
+    fn places(&self, tables: &Tables, index: u64) -> Result<(Place, u64)> {
+        Ok((self.place(tables, index)?, 1))
+    }
 }
 
 /// The tables of an image: big files' bytes, read a page at a time and kept while there is room.
@@ -124,8 +130,23 @@ impl<M: UnitMap> Mapped<M> {
     /// Where unit `index` stands, which is inside the file.
     fn place(&self, index: u64) -> Result<Place> {
         let place = self.map.place(&self.tables, index)?;
+        self.checked(index, place, 1)
+    }
+
+    /// The same of as many units as the map tells of at once.
+    fn places(&self, index: u64) -> Result<(Place, u64)> {
+        let (place, count) = self.map.places(&self.tables, index)?;
+        match self.checked(index, place, count) {
+            Ok(place) => Ok((place, count)),
+            // The file may end behind some of them.
+            Err(_) => Ok((self.place(index)?, 1)),
+        }
+    }
+
+    /// Makes sure that `count` units from `index` on, which stand at `place`, are inside the file.
+    fn checked(&self, index: u64, place: Place, count: u64) -> Result<Place> {
         let (start, length) = match place {
-            Place::File(start) => (start, self.bytes_in(index)),
+            Place::File(start) => (start, (self.size - index * self.unit).min(self.unit.saturating_mul(count))),
             Place::Packed(start, length, _) => (start, length),
             Place::Zero | Place::Hole => return Ok(place),
         };
@@ -140,14 +161,15 @@ impl<M: UnitMap> Mapped<M> {
 
     /// The first run of `range`: its length and its place, which is at the byte where the range starts unless packed.
     fn run(&self, range: Range<u64>) -> Result<(u64, Place)> {
-        /// Units that are looked at for one answer.
+        /// How often the map is asked for one answer.
         const MOST: u64 = 1024;
         let first = range.start / self.unit;
-        let place = self.place(first)?;
-        let end = |index: u64| ((index + 1) * self.unit).min(range.end);
-        let mut index = first;
-        while end(index) < range.end && index - first < MOST {
-            let joined = match (place, self.place(index + 1)?) {
+        let (place, count) = self.places(first)?;
+        let end = |index: u64| (index + 1).saturating_mul(self.unit).min(range.end);
+        let (mut index, mut lookups) = (first + (count - 1), 1);
+        while end(index) < range.end && lookups < MOST {
+            let (next, count) = self.places(index + 1)?;
+            let joined = match (place, next) {
                 (Place::File(start), Place::File(next)) => start + (index + 1 - first) * self.unit == next,
                 (Place::Zero, Place::Zero) | (Place::Hole, Place::Hole) => true,
                 _ => false,
@@ -155,7 +177,8 @@ impl<M: UnitMap> Mapped<M> {
             if !joined {
                 break;
             }
-            index += 1;
+            index += count;
+            lookups += 1;
         }
         let place = match place {
             Place::File(start) => Place::File(start + range.start % self.unit),

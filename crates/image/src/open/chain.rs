@@ -70,6 +70,7 @@ impl Walk<'_> {
         let source = match reference.content_id {
             // The state it is in is looked at once it is open, to say so when it is another.
             Some(wanted) if reference.names.is_empty() => self.search(child, wanted.disk()),
+            Some(wanted @ ContentId::Uuid(_)) => self.first_of_or_search(child, &reference.names, wanted),
             _ => self.first_of(child, &reference.names),
         };
         let source = source.map_err(|error| named(error, &name))?;
@@ -93,6 +94,19 @@ impl Walk<'_> {
             }
         }
         Err(first.unwrap_or_else(|| Error::new(ErrorKind::Corrupt, "the image has a parent and does not say which")))
+    }
+
+    /// Opens the first of `names` that is there, or else what answers to `wanted`: a parent that was renamed.
+    fn first_of_or_search(&self, child: &Layer, names: &[String], wanted: ContentId) -> Result<Source> {
+        let missing = match self.first_of(child, names) {
+            Err(error) if error.kind() == ErrorKind::Io && child.source.path().is_some() => error,
+            answer => return answer,
+        };
+        match self.search(child, wanted) {
+            // Where nothing answers to it either, the name is what a person can do something about.
+            Err(error) if error.kind() == ErrorKind::Io => Err(missing),
+            answer => answer,
+        }
     }
 
     /// Looks for the parent that answers to `wanted` among the files that stand beside the child.

@@ -15,6 +15,7 @@ use transload_block::{Error, ErrorKind, Result, Storage};
 use super::error::Qcow2Error;
 use super::layout::{self, entry};
 use super::open::{Geometry, ParsedHeader};
+use super::refcounts::{get_count, set_count};
 use super::tables::{encode, index, read_padded};
 
 /// The smallest step by which the file is made longer; otherwise it is half its size.
@@ -363,41 +364,5 @@ impl Refcounts {
         }
         self.next_free = end;
         self.release(file, old)
-    }
-}
-
-/// Refcount `slot` of a block. Widths below a byte fill it from the lowest bit on; others are big-endian.
-pub(crate) fn get_count(block: &[u8], order: u32, slot: u64) -> u64 {
-    let slot = index(slot);
-    match order {
-        0..=2 => {
-            let width = 1 << order;
-            let bit = slot * width;
-            u64::from(block[bit / 8] >> (bit % 8)) & ((1 << width) - 1)
-        }
-        _ => {
-            let width = 1 << (order - 3);
-            block[slot * width..][..width].iter().fold(0, |count, byte| count << 8 | u64::from(*byte))
-        }
-    }
-}
-
-/// Sets refcount `slot` of a block to `count`, which fits.
-pub(crate) fn set_count(block: &mut [u8], order: u32, slot: u64, count: u64) {
-    let slot = index(slot);
-    match order {
-        0..=2 => {
-            let width = 1 << order;
-            let bit = slot * width;
-            let mask = ((1_u16 << width) - 1) << (bit % 8);
-            let [_, mask] = mask.to_be_bytes();
-            let [.., low] = count.to_be_bytes();
-            let byte = &mut block[bit / 8];
-            *byte = *byte & !mask | low << (bit % 8) & mask;
-        }
-        _ => {
-            let width = 1 << (order - 3);
-            block[slot * width..][..width].copy_from_slice(&count.to_be_bytes()[8 - width..]);
-        }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use transload_block::{FileBlock, Memory, Result, Storage};
+use transload_testkit::Corpus;
 
 use super::check::{check, fuzz_check, rebuild_refcounts};
 use super::layout::{entry, incompatible};
@@ -46,7 +47,7 @@ fn qemu_image(scratch: &Scratch, name: &str, disk: &[u8], arguments: &[&str]) {
     std::fs::write(&raw, disk).unwrap();
     let path = scratch.path(name);
     let ends = [raw.to_str().unwrap(), path.to_str().unwrap()];
-    must_run("qemu-img", &[&["convert", "-O", "qcow2"], arguments, &ends].concat());
+    must_run("qemu-img", [&["convert", "-O", "qcow2"], arguments, &ends].concat());
 }
 
 #[test]
@@ -74,14 +75,14 @@ fn sound_images_of_qemu_are_sound() {
         assert_agrees_when_sound(&path);
         // Counts of one bit leave no room for a snapshot.
         if !arguments.iter().any(|argument| argument.contains("refcount_bits=1")) {
-            must_run("qemu-img", &["snapshot", "-c", "one", path.to_str().unwrap()]);
-            must_run("qemu-img", &["snapshot", "-c", "two", path.to_str().unwrap()]);
+            must_run("qemu-img", ["snapshot", "-c", "one", path.to_str().unwrap()]);
+            must_run("qemu-img", ["snapshot", "-c", "two", path.to_str().unwrap()]);
         }
-        must_run("qemu-io", &["-c", "write -P 7 1M 700k", path.to_str().unwrap()]);
+        must_run("qemu-io", ["-c", "write -P 7 1M 700k", path.to_str().unwrap()]);
         if !arguments.iter().any(|argument| argument.contains("compat")) {
             for name in ["map", "other"] {
-                must_run("qemu-img", &["bitmap", "--add", path.to_str().unwrap(), name]);
-                must_run("qemu-io", &["-c", "write -P 7 3M 700k", path.to_str().unwrap()]);
+                must_run("qemu-img", ["bitmap", "--add", path.to_str().unwrap(), name]);
+                must_run("qemu-io", ["-c", "write -P 7 3M 700k", path.to_str().unwrap()]);
             }
         }
         assert_agrees_when_sound(&path);
@@ -93,8 +94,8 @@ fn an_external_data_file_is_not_counted() {
     let scratch = Scratch::new();
     let path = scratch.path("a.qcow2");
     let option = format!("data_file={}", scratch.path("a.data").display());
-    must_run("qemu-img", &["create", "-f", "qcow2", "-o", &option, path.to_str().unwrap(), "10M"]);
-    must_run("qemu-io", &["-c", "write -P 7 0 3M", path.to_str().unwrap()]);
+    must_run("qemu-img", ["create", "-f", "qcow2", "-o", &option, path.to_str().unwrap(), "10M"]);
+    must_run("qemu-io", ["-c", "write -P 7 0 3M", path.to_str().unwrap()]);
     assert_agrees_when_sound(&path);
 }
 
@@ -273,7 +274,7 @@ fn damage_is_seen_as_qemu_sees_it_and_mended_for_good() {
             if !name.contains("cross") {
                 assert_same_disk(&qemu_read(&path), &disk, name);
             }
-            must_run("qemu-io", &["-c", "write -P 9 3M 1M", path.to_str().unwrap()]);
+            must_run("qemu-io", ["-c", "write -P 9 3M 1M", path.to_str().unwrap()]);
             assert_sound(&path);
         }
     }
@@ -307,14 +308,14 @@ fn an_image_with_snapshots_is_mended() {
     let disk = mixed_disk(4_000_256);
     qemu_image(&scratch, "a.qcow2", &disk, &[]);
     let path = scratch.path("a.qcow2");
-    must_run("qemu-img", &["snapshot", "-c", "one", path.to_str().unwrap()]);
-    must_run("qemu-io", &["-c", "write -P 7 1M 700k", path.to_str().unwrap()]);
+    must_run("qemu-img", ["snapshot", "-c", "one", path.to_str().unwrap()]);
+    must_run("qemu-io", ["-c", "write -P 7 1M 700k", path.to_str().unwrap()]);
     let mut patient = Patient::new(std::fs::read(&path).unwrap());
     patient.set(patient.refcount_table(), 0);
     std::fs::write(&path, &patient.bytes).unwrap();
     assert!(check_path(&path, true).is_clean());
     assert_sound(&path);
-    must_run("qemu-img", &["snapshot", "-a", "one", path.to_str().unwrap()]);
+    must_run("qemu-img", ["snapshot", "-a", "one", path.to_str().unwrap()]);
     assert_same_disk(&qemu_read(&path), &disk, "the snapshot");
     assert_sound(&path);
 }
@@ -371,7 +372,7 @@ fn a_repair_may_break_off_anywhere() {
 #[test]
 fn lying_tables_end_quickly() {
     let scratch = Scratch::new();
-    must_run("qemu-img", &["create", "-f", "qcow2", scratch.path("a.qcow2").to_str().unwrap(), "64G"]);
+    must_run("qemu-img", ["create", "-f", "qcow2", scratch.path("a.qcow2").to_str().unwrap(), "64G"]);
     let bytes = std::fs::read(scratch.path("a.qcow2")).unwrap();
     // Every L1 entry names the L1 table's own cluster, and it ends up as its own L2 table.
     let mut patient = Patient::new(bytes);
@@ -388,7 +389,7 @@ fn lying_tables_end_quickly() {
 fn tables_in_holes_are_not_read() {
     let scratch = Scratch::new();
     let path = scratch.path("a.qcow2");
-    must_run("qemu-img", &["create", "-f", "qcow2", path.to_str().unwrap(), "512T"]);
+    must_run("qemu-img", ["create", "-f", "qcow2", path.to_str().unwrap(), "512T"]);
     let mut patient = Patient::new(std::fs::read(&path).unwrap());
     let entries = patient.header.l1.entries;
     assert_eq!(entries, 1 << 20);
@@ -410,8 +411,8 @@ fn tables_in_holes_are_not_read() {
 fn damaged_bytes_anywhere_never_panic() {
     let scratch = Scratch::new();
     qemu_image(&scratch, "a.qcow2", &mixed_disk(300_000), &["-c", "-o", "cluster_size=512,refcount_bits=8"]);
-    must_run("qemu-img", &["snapshot", "-c", "one", scratch.path("a.qcow2").to_str().unwrap()]);
-    must_run("qemu-img", &["bitmap", "--add", scratch.path("a.qcow2").to_str().unwrap(), "map"]);
+    must_run("qemu-img", ["snapshot", "-c", "one", scratch.path("a.qcow2").to_str().unwrap()]);
+    must_run("qemu-img", ["bitmap", "--add", scratch.path("a.qcow2").to_str().unwrap(), "map"]);
     let sound = std::fs::read(scratch.path("a.qcow2")).unwrap();
     let places = noise(16 * 400, 11);
     for place in places.chunks(16) {
@@ -426,18 +427,12 @@ fn damaged_bytes_anywhere_never_panic() {
 
 #[test]
 fn the_corpus_is_judged_as_qemu_judges_it() {
-    let Some(corpus) = super::witness::corpus() else { return };
-    let manifest = std::fs::read_to_string(corpus.manifest).unwrap();
-    let names = manifest
-        .lines()
-        .filter(|line| line.split('\t').nth(2) == Some("qcow2"))
-        .filter_map(|line| line.split('\t').next());
+    let Some(corpus) = Corpus::get() else { return };
     let mut checked = 0;
-    for name in names {
-        let path = corpus.folder.join(name);
+    for entry in corpus.of_format("qcow2") {
+        let (name, path) = (&entry.path, corpus.file(entry));
         let Ok(file) = FileBlock::open(&path, false) else { continue };
-        let theirs =
-            super::witness::run("qemu-img", &["check", "--output=json", "-f", "qcow2", path.to_str().unwrap()]);
+        let theirs = super::witness::run("qemu-img", ["check", "--output=json", "-f", "qcow2", path.to_str().unwrap()]);
         let Ok(theirs) = serde_json::from_slice::<Value>(&theirs.stdout) else {
             // QEMU does not open it, for want of a backing file or because it is broken.
             continue;
@@ -470,7 +465,7 @@ fn entries_that_contradict_themselves_are_mended_as_qemu_mends_them() {
         // A cluster that keeps its place and reads as zeroes, one with data, and a compressed one.
         must_run(
             "qemu-io",
-            &["-c", "write -P 5 0 192k", "-c", "write -z 64k 64k", "-c", "write -c -P 9 256k 64k", name],
+            ["-c", "write -P 5 0 192k", "-c", "write -z 64k 64k", "-c", "write -c -P 9 256k 64k", name],
         );
         let whole = qemu_read(&path);
         let mut patient = Patient::new(std::fs::read(&path).unwrap());
@@ -490,8 +485,8 @@ fn entries_that_contradict_themselves_are_mended_as_qemu_mends_them() {
         assert!(mended.is_clean() && check_path(&path, false).findings.is_empty(), "{:?}", mended.findings);
         assert_sound(&path);
         assert_same_disk(&qemu_read(&path), &whole, options);
-        must_run("qemu-img", &["check", "-q", "-r", "all", theirs.to_str().unwrap()]);
-        must_run("qemu-img", &["compare", name, theirs.to_str().unwrap()]);
+        must_run("qemu-img", ["check", "-q", "-r", "all", theirs.to_str().unwrap()]);
+        must_run("qemu-img", ["compare", name, theirs.to_str().unwrap()]);
 
         // The flag of a compressed cluster: ours is mended, and QEMU finds nothing afterwards.
         let mut patient = Patient::new(std::fs::read(&path).unwrap());

@@ -18,7 +18,8 @@
 //!   would show through an old entry after a crash, and not while a request may still be under way to it.
 //!
 //! With `lazy_refcounts` the dirty bit stands in the file from the first write to [`ImageWrite::finish`](crate::ImageWrite::finish): after a crash the
-//! refcounts are rebuilt from the L2 tables, and the barriers between the steps are left out.
+//! refcounts are rebuilt from the L2 tables. Only the barriers of the refcounts are left out then; data still comes before the
+//! L2 entries that refer to it, and these before L1 entries.
 
 use std::ops::Range;
 use std::sync::PoisonError;
@@ -86,14 +87,14 @@ impl Qcow2 {
     /// Writes all tables in their order and deals with what was freed.
     pub(super) fn write_tables(&self, writing: &Writing, state: &mut State) -> Result<()> {
         let storage = &*writing.storage;
-        let barrier = || if self.header.lazy_refcounts() { Ok(()) } else { writing.sync() };
-        state.refcounts.write_back(storage, &barrier)?;
+        let refcount_barrier = || if self.header.lazy_refcounts() { Ok(()) } else { writing.sync() };
+        state.refcounts.write_back(storage, &refcount_barrier)?;
         if !state.dirty_slices.is_empty() || !state.dirty_l1.is_empty() {
-            barrier()?;
+            writing.sync()?;
             self.write_slices(writing, state)?;
         }
         if !state.dirty_l1.is_empty() {
-            barrier()?;
+            writing.sync()?;
             let table = self.l1.location().offset;
             while let Some(at) = state.dirty_l1.first().copied() {
                 let entry = self.l1.get(&*self.file, at)?;

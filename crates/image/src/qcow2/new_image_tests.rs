@@ -104,12 +104,12 @@ fn created_images_are_sound_in_every_geometry() {
         let path = scratch.path(&name);
         assert_sound(&path);
         let info: serde_json::Value =
-            serde_json::from_str(&must_run("qemu-img", &["info", "--output=json", path.to_str().unwrap()])).unwrap();
+            serde_json::from_str(&must_run("qemu-img", ["info", "--output=json", path.to_str().unwrap()])).unwrap();
         assert_eq!(info["virtual-size"].as_u64(), Some(size.next_multiple_of(512)), "{text}");
         assert_eq!(info["cluster-size"].as_u64(), Some(image.geometry.cluster_size()), "{text}");
         // libqcow knows no incompatible feature.
         if !text.contains("extended_l2") && !text.contains("zstd") {
-            must_run("qcowinfo", &[path.to_str().unwrap()]);
+            must_run("qcowinfo", [path.to_str().unwrap()]);
         }
         if size <= 1 << 30 {
             assert!(qemu_read(&path).iter().all(|byte| *byte == 0), "{text}");
@@ -216,7 +216,7 @@ fn compressed_clusters_stand_at_the_far_end_of_a_large_disk() {
     assert_eq!(qemu_check(&scratch.path("far.qcow2"))["compressed-clusters"], 3);
     let read = must_run(
         "qemu-io",
-        &[
+        [
             "-r",
             "-f",
             "qcow2",
@@ -403,7 +403,7 @@ fn measure_agrees_with_qemu() {
         let (raw, source) = (scratch.path("a.raw"), scratch.path("a.qcow2"));
         must_run(
             "qemu-img",
-            &[
+            [
                 "convert",
                 "-S",
                 "512",

@@ -13,8 +13,8 @@ use transload_block::{Error, ErrorKind, Result, Storage};
 use super::ahead::check_refcount_table;
 use super::options::NewImage;
 
-/// Bytes that are gathered before they are written.
-const BUFFER: usize = 4 << 20;
+/// Bytes that are gathered before they are written: few enough to be in the core's own cache still when they are.
+const BUFFER: usize = 1 << 20;
 
 /// The growing file.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ fn resize_source(source: Source, size: u64, shrink: bool) -> Result<()> {
 fn image(scratch: &Scratch, name: &str, disk: &[u8], options: &str) {
     std::fs::write(scratch.path("source.raw"), disk).unwrap();
     let (raw, path) = (scratch.path("source.raw"), scratch.path(name));
-    must_run("qemu-img", &["convert", "-O", "qcow2", "-o", options, raw.to_str().unwrap(), path.to_str().unwrap()]);
+    must_run("qemu-img", ["convert", "-O", "qcow2", "-o", options, raw.to_str().unwrap(), path.to_str().unwrap()]);
 }
 
 fn resized(disk: &[u8], size: u64) -> Vec<u8> {
@@ -61,8 +61,8 @@ fn growing_a_full_refcount_table_writes_it_anew() {
 fn growing_hides_what_the_last_cluster_held_behind_the_end() {
     let scratch = Scratch::new();
     let path = scratch.path("a.qcow2");
-    must_run("qemu-img", &["create", "-f", "qcow2", path.to_str().unwrap(), "128k"]);
-    must_run("qemu-io", &["-c", "write -P 85 0 128k", path.to_str().unwrap()]);
+    must_run("qemu-img", ["create", "-f", "qcow2", path.to_str().unwrap(), "128k"]);
+    must_run("qemu-io", ["-c", "write -P 85 0 128k", path.to_str().unwrap()]);
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[24..32].copy_from_slice(&100_352_u64.to_be_bytes());
     std::fs::write(&path, bytes).unwrap();
@@ -80,7 +80,7 @@ fn growing_hides_a_longer_backing_file() {
     for size in ["1M", "1000448"] {
         must_run(
             "qemu-img",
-            &["create", "-f", "qcow2", "-F", "qcow2", "-b", "base.qcow2", path.to_str().unwrap(), size],
+            ["create", "-f", "qcow2", "-F", "qcow2", "-b", "base.qcow2", path.to_str().unwrap(), size],
         );
         let old = usize::try_from(crate::parse_size(size).unwrap()).unwrap();
         resize_source(scratch.source("top.qcow2"), 6 << 20, false).unwrap();
@@ -122,14 +122,14 @@ fn snapshots_keep_what_the_disk_loses() {
     let disk = mixed_disk(3 << 20);
     image(&scratch, "a.qcow2", &disk, "cluster_size=4k");
     let path = scratch.path("a.qcow2");
-    must_run("qemu-img", &["snapshot", "-c", "one", path.to_str().unwrap()]);
+    must_run("qemu-img", ["snapshot", "-c", "one", path.to_str().unwrap()]);
     resize_source(scratch.source("a.qcow2"), 1 << 20, true).unwrap();
     assert_sound(&path);
     resize_source(scratch.source("a.qcow2"), 90 << 20, false).unwrap();
     assert_sound(&path);
     assert_same_disk(&qemu_read(&path), &resized(&disk[..1 << 20], 90 << 20), "the disk");
     let raw = scratch.path("one.raw");
-    must_run("qemu-img", &["convert", "-l", "one", "-O", "raw", path.to_str().unwrap(), raw.to_str().unwrap()]);
+    must_run("qemu-img", ["convert", "-l", "one", "-O", "raw", path.to_str().unwrap(), raw.to_str().unwrap()]);
     assert_eq!(&std::fs::read(raw).unwrap()[..1 << 20], &disk[..1 << 20]);
 }
 
@@ -137,13 +137,13 @@ fn snapshots_keep_what_the_disk_loses() {
 fn what_a_new_size_would_make_wrong_is_refused() {
     let scratch = Scratch::new();
     let path = scratch.path("a.qcow2");
-    must_run("qemu-img", &["create", "-f", "qcow2", "-o", "compat=0.10", path.to_str().unwrap(), "1M"]);
-    must_run("qemu-img", &["snapshot", "-c", "one", path.to_str().unwrap()]);
+    must_run("qemu-img", ["create", "-f", "qcow2", "-o", "compat=0.10", path.to_str().unwrap(), "1M"]);
+    must_run("qemu-img", ["snapshot", "-c", "one", path.to_str().unwrap()]);
     assert_eq!(resize_source(scratch.source("a.qcow2"), 2 << 20, false).unwrap_err().kind(), ErrorKind::Unsupported);
-    must_run("qemu-img", &["create", "-f", "qcow2", path.to_str().unwrap(), "1M"]);
-    must_run("qemu-img", &["bitmap", "--add", path.to_str().unwrap(), "map"]);
+    must_run("qemu-img", ["create", "-f", "qcow2", path.to_str().unwrap(), "1M"]);
+    must_run("qemu-img", ["bitmap", "--add", path.to_str().unwrap(), "map"]);
     assert_eq!(resize_source(scratch.source("a.qcow2"), 2 << 20, false).unwrap_err().kind(), ErrorKind::Unsupported);
-    must_run("qemu-img", &["create", "-f", "qcow2", path.to_str().unwrap(), "1M"]);
+    must_run("qemu-img", ["create", "-f", "qcow2", path.to_str().unwrap(), "1M"]);
     assert_eq!(resize_source(scratch.source("a.qcow2"), u64::MAX, false).unwrap_err().kind(), ErrorKind::TooLarge);
     resize_source(scratch.source("a.qcow2"), 1 << 20, false).unwrap();
     assert_sound(&path);
@@ -192,7 +192,7 @@ fn a_crash_during_growth_never_shows_what_stood_behind_the_old_end() {
             }
             create.extend([path.to_str().unwrap(), "128k"]);
             must_run("qemu-img", &create);
-            must_run("qemu-io", &["-c", "write -P 85 60000 71072", path.to_str().unwrap()]);
+            must_run("qemu-io", ["-c", "write -P 85 60000 71072", path.to_str().unwrap()]);
             let mut bytes = std::fs::read(&path).unwrap();
             bytes[24..32].copy_from_slice(&(OLD as u64).to_be_bytes());
             let mut disk = vec![if backed { 66 } else { 0 }; OLD];

@@ -1,7 +1,6 @@
 //! What the tests of writing share: targets, contents, and qemu-img as the judge.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -9,6 +8,8 @@ use transload_block::{
     BlockLimits, BlockRead, BlockSink, BlockWrite, Capabilities, Error, ErrorKind, Extent, FileBlock, Form, Memory,
     Result, Storage, ZeroMode,
 };
+
+pub(crate) use transload_testkit::witness::{must as must_run, run};
 
 use super::options::CREATE_OPTIONS;
 use crate::{OptionValues, Source, TargetFiles};
@@ -66,39 +67,21 @@ pub(crate) fn options(text: &str) -> OptionValues {
     OptionValues::parse(CREATE_OPTIONS, [text]).unwrap()
 }
 
-/// Runs a program that the tests cannot do without.
-pub(crate) fn run(program: &str, arguments: &[&str]) -> Output {
-    Command::new(program)
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|error| panic!("{program}: {error}; the tests need Debian's qemu-utils and libqcow-utils"))
-}
-
-/// Runs a program that must succeed, and returns what it printed.
-pub(crate) fn must_run(program: &str, arguments: &[&str]) -> String {
-    let output = run(program, arguments);
-    assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 /// What `qemu-img check` says of a file.
 pub(crate) fn qemu_check(path: &Path) -> Value {
-    let output = run("qemu-img", &["check", "--output=json", "-f", "qcow2", path.to_str().unwrap()]);
+    let output = run("qemu-img", ["check", "--output=json", "-f", "qcow2", path.to_str().unwrap()]);
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{}: {error}: {output:?}", path.display()))
 }
 
 /// Fails unless `qemu-img check` finds neither errors nor leaks.
 pub(crate) fn assert_sound(path: &Path) {
-    let verdict = qemu_check(path);
-    let count = |key: &str| verdict.get(key).and_then(Value::as_u64).unwrap_or(0);
-    let sum = count("corruptions") + count("leaks") + count("check-errors");
-    assert_eq!(sum, 0, "{}: {verdict}", path.display());
+    transload_testkit::witness::assert_sound(path, "qcow2");
 }
 
 /// The guest's bytes as QEMU reads them.
 pub(crate) fn qemu_read(path: &Path) -> Vec<u8> {
     let raw = path.with_extension("qemu.raw");
-    must_run("qemu-img", &["convert", "-O", "raw", path.to_str().unwrap(), raw.to_str().unwrap()]);
+    must_run("qemu-img", ["convert", "-O", "raw", path.to_str().unwrap(), raw.to_str().unwrap()]);
     let bytes = std::fs::read(&raw).unwrap();
     std::fs::remove_file(raw).unwrap();
     bytes
@@ -159,33 +142,6 @@ pub(crate) fn assert_same_disk(found: &[u8], disk: &[u8], what: &str) {
     assert!(found.len() >= disk.len() && found.len() < disk.len() + 512, "{what}: {} bytes", found.len());
     let same = &found[..disk.len()] == disk && found[disk.len()..].iter().all(|byte| *byte == 0);
     assert!(same, "{what}: the contents differ");
-}
-
-/// The corpus of real images, unpacked.
-pub(crate) struct Corpus {
-    pub folder: PathBuf,
-    pub manifest: PathBuf,
-}
-
-/// Finds the corpus, and unpacks it into the target folder once. Where it is missing, says so and answers `None`.
-pub(crate) fn corpus() -> Option<Corpus> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2)?;
-    let packed = root.parent()?.join("shared/corpus/visible.tar.zst");
-    if !packed.exists() {
-        eprintln!("SKIPPED: {} is missing, real images were not tested", packed.display());
-        return None;
-    }
-    let folder = root.join("target/corpus");
-    if !folder.exists() {
-        let fresh = root.join(format!("target/corpus.{}", std::process::id()));
-        std::fs::create_dir_all(&fresh).unwrap();
-        must_run("tar", &["--zstd", "-xf", packed.to_str()?, "-C", fresh.to_str()?]);
-        // Another test may have been faster.
-        if std::fs::rename(&fresh, &folder).is_err() {
-            std::fs::remove_dir_all(&fresh).unwrap();
-        }
-    }
-    Some(Corpus { folder, manifest: packed.with_file_name("MANIFEST.tsv") })
 }
 
 /// Storage that fails after some writes.

@@ -2,7 +2,7 @@
 //!
 //! A block is copied, the copy made durable, and only then its entry changed: a crash leaves each entry with a sound block.
 
-use transload_block::{Error, ErrorKind, Result, Storage};
+use transload_block::{Error, ErrorKind, Result, Storage, ZeroMode};
 
 use super::check::{Census, for_each_entry};
 use super::device::Shape;
@@ -66,7 +66,8 @@ pub(super) fn write_entries(storage: &dyn Storage, map: u64, first: u64, entries
     storage.write_at(&bytes, map + first * 4)
 }
 
-/// Copies block `from` of the file, with what stands in front of it, to block `to`. The file is long enough for `to`.
+/// Copies block `from` of the file, with what stands in front of it, to block `to`. The file is long enough for `to`. What
+/// the file has no data for is not copied: of a block and the bytes in front of it, which may be gigabytes, little may exist.
 pub(super) fn copy_block(storage: &dyn Storage, shape: &Shape, from: u64, to: u64) -> Result<()> {
     let (start, to, end) = (shape.end_of(from), shape.end_of(to), shape.end_of(from + 1));
     // The last block of the file may be cut off where the disk ends.
@@ -74,7 +75,13 @@ pub(super) fn copy_block(storage: &dyn Storage, shape: &Shape, from: u64, to: u6
     let mut buffer = vec![0; usize::try_from(length.min(COPY)).expect("a megabyte")];
     let mut at = 0;
     while at < length {
-        let piece = &mut buffer[..usize::try_from((length - at).min(COPY)).expect("a megabyte")];
+        let extent = storage.block_status(start + at..start + length)?;
+        if extent.status.reads_zero() {
+            storage.write_zeroes_at(to + at..to + at + extent.length, ZeroMode::Unmap)?;
+            at += extent.length;
+            continue;
+        }
+        let piece = &mut buffer[..usize::try_from(extent.length.min(COPY)).expect("a megabyte")];
         storage.read_at(piece, start + at)?;
         storage.write_at(piece, to + at)?;
         at += piece.len() as u64;

@@ -67,7 +67,8 @@ const fn only_existing(name: &'static str, summary: &'static str) -> Variant {
 
 fn probe(window: &ProbeWindow<'_>) -> Match {
     let magic = window.le32(layout::SIGNATURE_OFFSET) == Some(layout::SIGNATURE);
-    // The major version in the upper half: 0 in the first releases, 1 ever since.
+    // The major version in the upper half: 0 in the first releases, 1 ever since. One that is to come is known by the text
+    // that has stood in front in every one.
     let version = window.le32(layout::SIGNATURE_OFFSET + 4).is_some_and(|version| version >> 16 <= 1);
-    if magic && version { Match::Yes } else { Match::No }
+    if magic && (version || window.head_has(0, b"<<< ")) { Match::Yes } else { Match::No }
 }

@@ -147,9 +147,9 @@ pub(super) fn checksum(bytes: &[u8], field: usize) -> u32 {
 impl Footer {
     const CHECKSUM: usize = std::mem::offset_of!(Self, checksum);
 
-    /// Whether it is a footer of the one version that there is, by its first fields.
+    /// Whether it is a footer of the one version that there is, by its first fields, or of another one, by its checksum.
     pub(super) fn is_footer(&self) -> bool {
-        self.cookie == FOOTER_COOKIE && self.version.get() == VERSION
+        self.cookie == FOOTER_COOKIE && (self.version.get() == VERSION || self.is_sound())
     }
 
     /// Whether its checksum is right.

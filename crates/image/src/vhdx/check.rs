@@ -38,7 +38,7 @@ pub(crate) fn check(request: CheckRequest<'_>) -> Result<CheckReport> {
     }
     if image.log_without_entries {
         corrupt(
-            "log: the header names it, and no entry of it counts; Hyper-V refuses that".to_owned(),
+            "log: the header names it, and no entry of it counts, which is no sound image".to_owned(),
             storage.is_some(),
         );
     }

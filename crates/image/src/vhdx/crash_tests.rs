@@ -56,8 +56,7 @@ impl Work {
     /// sector; replayed into the file it is the same disk, sound, and can be written. Answers whether its log was not empty.
     fn judge(&self, left: &Crash) -> bool {
         let what = format!("flush {}, {}", left.flushes, left.survived);
-        let file: Arc<dyn Storage> = Arc::new(left.file.clone());
-        let layer = open(Source::new(Arc::clone(&file) as Arc<dyn BlockRead>), Access::ReadOnly);
+        let layer = open(Source::new(Arc::new(left.file.clone())), Access::ReadOnly);
         let layer = layer.unwrap_or_else(|error| panic!("{what}: {error}"));
         for (index, (sectors, flushed)) in self.rounds.iter().enumerate() {
             for sector in sectors {
@@ -69,7 +68,6 @@ impl Work {
                 assert!(sound || later, "round {new}, {what}: {}", found[0]);
             }
         }
-        assert_eq!(disks::first_difference(&left.file, &*file), None, "{what}: reading changes nothing");
         let replayed: Arc<dyn Storage> = Arc::new(left.file.clone());
         let again = open(Source::writable(Arc::clone(&replayed)), Access::ReadWrite).unwrap();
         assert_eq!(disks::first_difference(&*again.device, &*layer.device), None, "{what}");
@@ -138,7 +136,7 @@ fn every_torn_write_replays_to_what_qemu_replays_it_to() {
 #[test]
 fn every_crash_replays_to_a_consistent_image() {
     let work = Work::new(6 * MIB, "block_size=1M", 8, 4);
-    let dirty = work.storage.crashes(9, 200).filter(|left| work.judge(left)).count();
+    let dirty = work.storage.crashes(9, 120).filter(|left| work.judge(left)).count();
     assert!(dirty > 10, "{dirty}");
 }
 
@@ -214,7 +212,7 @@ fn a_torn_resize_leaves_the_old_disk_or_the_new() {
         let gate = crate::ReferenceGate::Deny;
         super::resize::resize(crate::ResizeRequest { source, gate: &gate, size, shrink: false }).unwrap();
         let mut sizes = [0, 0];
-        for left in crash.crashes(3, 400) {
+        for left in crash.crashes(3, 80) {
             let replayed: Arc<dyn Storage> = Arc::new(left.file);
             let layer = open(Source::writable(Arc::clone(&replayed)), Access::ReadWrite).unwrap();
             let found = layer.device.size();

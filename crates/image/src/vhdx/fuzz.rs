@@ -26,7 +26,9 @@ const CHECK_MAX: u64 = 1 << 40;
 /// Opens `bytes` as a VHDX, asks for its status and reads it; what is said to be a hole or zero must read as zeroes. Then
 /// checks, repairs and writes a copy.
 pub fn fuzz_open(bytes: &[u8]) {
-    let memory = || Arc::new(Memory::from(bytes.to_vec()));
+    // A copy of what is mostly zeroes is made of the rest.
+    let whole = Memory::from(bytes.to_vec());
+    let memory = || Arc::new(whole.clone());
     let source = Source::new(memory());
     let described = super::layer::describe(&source);
     let Ok(layer) = super::layer::open(request(source.clone(), Access::ReadOnly)) else { return };

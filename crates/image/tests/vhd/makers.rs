@@ -47,6 +47,15 @@ fn a_child_by_windows_shows_its_parent_sector_by_sector() {
     let (child, parent) = (std::fs::read(&child).unwrap(), std::fs::read(&parent).unwrap());
     let block = 0x9f * 512;
     let (bitmap, data) = (&child[block..block + 512], &child[block + 512..]);
+    // libvhdi shifts a byte of the bitmap to the bit it asks for and forgets to mask it, so that for it the sectors behind
+    // the first set one of each eight are the child's too. Sector 186 is the one where that shows, and holds a file of
+    // twelve bytes that the child's directory lists: the parent's bytes are the right ones.
+    let (whole, theirs) = (disks::sha256(&*opened.device), corpus.entry("dfvfs/fat-differential.vhd").unwrap());
+    let mut misread = vec![0; 8192 * 512];
+    opened.device.read_at(&mut misread, 0).unwrap();
+    misread[186 * 512..187 * 512].copy_from_slice(&data[186 * 512..187 * 512]);
+    let misread = disks::sha256(&transload_block::Memory::from(misread));
+    assert!(whole != misread && theirs.sha256.as_ref() == Some(&misread), "{whole}");
     let mut sector = [0; 512];
     for index in 0..8192_usize {
         opened.device.read_at(&mut sector, index as u64 * 512).unwrap();
@@ -72,6 +81,15 @@ fn a_parent_is_found_beside_its_child_and_must_be_the_one() {
     assert!(error.to_string().contains("5fa21a55-f394-aa4d-9958-1951a67d5540"), "{error}");
     copy("fat-parent.vhd", "fat-parent.vhd");
     assert_eq!(open(&at("child.vhd")).unwrap().layers.len(), 2);
+    // Renamed, it is known by its id, of whatever else lies there; two of them are one too many.
+    std::fs::rename(at("fat-parent.vhd"), at("renamed.vhd")).unwrap();
+    copy("ntfs-fixed.vhd", "other.vhd");
+    let found = open(&at("child.vhd")).unwrap();
+    assert_eq!(found.layers[1].source.path().unwrap().file_name().unwrap(), "renamed.vhd");
+    copy("fat-parent.vhd", "again.vhd");
+    let error = open(&at("child.vhd")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    assert!(error.to_string().contains("again.vhd") && error.to_string().contains("renamed.vhd"), "{error}");
     let settings = OpenSettings { gate: ReferenceGate::Deny, ..OpenSettings::default() };
     assert_eq!(open_path(&at("child.vhd"), &settings).unwrap_err().kind(), ErrorKind::Denied);
 }

@@ -3,16 +3,16 @@
 use std::fs;
 use std::io::Cursor;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use transload_block::{BlockRead, ErrorKind};
 use transload_image::vmdk::fuzz::{fuzz_descriptor, fuzz_open, fuzz_stream};
 use transload_image::{Access, OpenSettings, OptionValues, Source, StreamRequest, open};
+use transload_testkit::witness;
 
 use crate::builder::{Hosted, SeGrain, Stream, cowd, descriptor, sesparse};
-use crate::support::{corpus, run};
+use crate::support::corpus;
 use crate::vmdk;
 
 /// How long any of it may take; a build without optimisation and a busy machine are allowed for.
@@ -57,7 +57,7 @@ fn extents_that_are_none_of_the_images_business() {
     fs::write(place("flat"), [1; 1024]).unwrap();
     fs::create_dir(place("directory")).unwrap();
     std::os::unix::fs::symlink(outside.path().join("secret"), place("link")).unwrap();
-    run(Command::new("mkfifo").arg(place("fifo")));
+    witness::must("mkfifo", [place("fifo")]);
     let secret = outside.path().join("secret").display().to_string();
     for (line, kind) in [
         ("RW 1 FLAT \"/etc/passwd\" 0", ErrorKind::Denied),

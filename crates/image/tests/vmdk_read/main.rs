@@ -5,6 +5,7 @@
 
 mod builder;
 mod built;
+mod contract;
 mod hostile;
 mod makers;
 mod support;

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use tempfile::TempDir;
 use transload_block::{BlockRead, ErrorKind};
 use transload_image::{Access, OpenSettings, ReferenceGate, Source, detect, open};
+use transload_testkit::witness::{self, qemu_img};
 
-use crate::support::{Sample, corpus, digest, patterned_file, run};
+use crate::support::{Sample, corpus, digest, patterned_file};
 use crate::{open_file, stream_file, vmdk};
 
 fn vmdk_samples() -> Vec<Sample> {
@@ -110,10 +110,6 @@ fn a_stream_that_is_cut_off_anywhere_is_an_error() {
     }
 }
 
-fn qemu_img(arguments: &[&str]) {
-    run(Command::new("qemu-img").args(arguments));
-}
-
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
@@ -136,7 +132,7 @@ fn every_kind_that_qemu_img_makes() {
         ] {
             let kind = options.split([',', '=']).nth(1).unwrap();
             let path = folder.path().join(format!("{kind}.vmdk"));
-            qemu_img(&["convert", "-f", "raw", "-O", "vmdk", "-o", options, text(&raw), text(&path)]);
+            qemu_img(["convert", "-f", "raw", "-O", "vmdk", "-o", options, text(&raw), text(&path)]);
             let opened = open_file(&path).unwrap_or_else(|error| panic!("{options}: {error:?}"));
             assert_eq!(opened.device.size(), size, "{options}");
             assert_eq!(digest(&*opened.device, 1 << 20).unwrap(), expected, "{options} of {size}");
@@ -165,13 +161,13 @@ fn a_snapshot_of_qemu_img_is_read_with_its_parent() {
     let (raw, base, child) =
         (folder.path().join("disk.raw"), folder.path().join("base.vmdk"), folder.path().join("child.vmdk"));
     patterned_file(&raw, 3 << 20, 3);
-    qemu_img(&["convert", "-f", "raw", "-O", "vmdk", text(&raw), text(&base)]);
-    qemu_img(&["create", "-f", "vmdk", "-b", text(&base), "-F", "vmdk", text(&child)]);
-    run(Command::new("qemu-io").args(["-f", "vmdk", "-c", "write -P 0x5a 100k 200k", text(&child)]));
+    qemu_img(["convert", "-f", "raw", "-O", "vmdk", text(&raw), text(&base)]);
+    qemu_img(["create", "-f", "vmdk", "-b", text(&base), "-F", "vmdk", text(&child)]);
+    witness::must("qemu-io", ["-f", "vmdk", "-c", "write -P 0x5a 100k 200k", text(&child)]);
     let opened = open_file(&child).unwrap();
     assert_eq!(opened.layers.len(), 2);
     let flat = folder.path().join("flat.raw");
-    qemu_img(&["convert", "-f", "vmdk", "-O", "raw", text(&child), text(&flat)]);
+    qemu_img(["convert", "-f", "vmdk", "-O", "raw", text(&child), text(&flat)]);
     let expected = fs::read(&flat).unwrap();
     let mut read = vec![0; expected.len()];
     opened.device.read_at(&mut read, 0).unwrap();

@@ -1,12 +1,11 @@
-//! What the tests of several formats share: real images with known content, and outside tools.
+//! What the tests of reading share: real images with known content, and made-up ones.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::OnceLock;
 
 use sha2::{Digest, Sha256};
 use transload_block::BlockRead;
+use transload_testkit::Corpus;
 
 /// An image of the corpus.
 #[derive(Clone, Debug)]
@@ -22,60 +21,15 @@ pub(crate) struct Sample {
 
 /// The images of the corpus, or `None`, said aloud, where it is not there.
 pub(crate) fn corpus() -> Option<Vec<Sample>> {
-    let root = corpus_folder()?;
-    let manifest = fs::read_to_string(root.join("MANIFEST.tsv")).expect("the corpus has a manifest");
-    let samples = manifest.lines().skip(1).map(|line| {
-        let fields: Vec<_> = line.split('\t').collect();
-        let content = fields[4].parse().ok().map(|size| (size, fields[5].to_owned()));
-        Sample {
-            path: root.join(fields[0]),
-            name: fields[0].to_owned(),
-            format: fields[2].to_owned(),
-            variant: fields[3].to_owned(),
-            content: content.filter(|(_, digest)| digest.len() == 64),
-        }
+    let corpus = Corpus::get()?;
+    let samples = corpus.entries.iter().map(|entry| Sample {
+        path: corpus.file(entry),
+        name: entry.path.clone(),
+        format: entry.format.clone(),
+        variant: entry.variant.clone(),
+        content: entry.virtual_size.zip(entry.sha256.clone()),
     });
     Some(samples.collect())
-}
-
-/// The unpacked corpus in the build folder.
-fn corpus_folder() -> Option<PathBuf> {
-    static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
-    FOLDER
-        .get_or_init(|| {
-            let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("a workspace");
-            let packed = workspace.join("../shared/corpus");
-            if !packed.join("visible.tar.zst").is_file() {
-                eprintln!("SKIPPED: no corpus of real images at {}", packed.display());
-                return None;
-            }
-            Some(unpack(&packed, Path::new(env!("CARGO_TARGET_TMPDIR"))))
-        })
-        .clone()
-}
-
-fn unpack(packed: &Path, target: &Path) -> PathBuf {
-    let folder = target.join("corpus");
-    if folder.is_dir() {
-        return folder;
-    }
-    // Several test programs may be first: each unpacks into a place of its own, and one of them wins.
-    let own = target.join(format!("corpus.{}", std::process::id()));
-    fs::create_dir_all(&own).expect("the build folder is writable");
-    run(Command::new("tar").arg("--zstd").arg("-xf").arg(packed.join("visible.tar.zst")).current_dir(&own));
-    fs::copy(packed.join("MANIFEST.tsv"), own.join("MANIFEST.tsv")).expect("the manifest can be copied");
-    if fs::rename(&own, &folder).is_err() {
-        fs::remove_dir_all(&own).expect("our own folder");
-    }
-    folder
-}
-
-/// Runs a tool that must be there and succeed.
-pub(crate) fn run(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}; is the tool installed?"));
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}: {errors}", output.status);
-    output
 }
 
 /// The SHA-256 of all bytes of a device, read in steps of `step`, holes skipped as zeroes.

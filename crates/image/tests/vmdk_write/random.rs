@@ -57,9 +57,8 @@ fn every_kind_and_size_is_what_the_witnesses_read() {
             }
             image.finish().unwrap();
             witness::judge(&folder.path(), &raw(&folder, size, &writes), size);
-            if size < 1 << 30
-                && let Some(verdict) = witness::openstack(&folder.path())
-            {
+            if size < 1 << 30 {
+                let verdict = witness::openstack(&folder.path());
                 assert_eq!(verdict.starts_with("safe vmdk"), kind == "monolithicSparse", "{kind}: {verdict}");
             }
         }

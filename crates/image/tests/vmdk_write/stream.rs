@@ -76,10 +76,10 @@ fn every_size_in_both_layouts_passes_the_strictest_readers() {
             let stream = strict::read(&file);
             assert_eq!((stream.footer, stream.sectors), (layout == "footer", size.div_ceil(512)), "{size}");
             witness::judge(&folder.path(), &raw_of(&folder, size), size);
-            if let Some(verdict) = witness::openstack(&folder.path()) {
-                let wanted = if layout == "front" { "safe vmdk" } else { "refused" };
-                assert!(verdict.starts_with(wanted), "{size} {layout}: {verdict}");
-            }
+            let verdict = witness::openstack(&folder.path());
+            // Before release 10 the inspector does not look for a footer, and refuses.
+            let safe = verdict == format!("safe vmdk {}", size.next_multiple_of(512));
+            assert!(safe || layout == "footer" && verdict.starts_with("refused"), "{size} {layout}: {verdict}");
         }
     }
 }

@@ -43,7 +43,7 @@ elif kind == 'vhd':
     disk = VHD(open(name, 'rb'))
 else:
     from dissect.hypervisor.disk.vdi import VDI
-    disk = VDI(open(name, 'rb'))
+    disk = VDI(open(name, 'rb')).open()
 def read(length, at):
     disk.seek(at)
     return disk.read(length)

@@ -4,6 +4,7 @@
 //! digests are known: its length is known beforehand, since digests are as long as each other and the descriptor is
 //! padded. Into a pipe they are made twice and thrown away the first time. All three give the same bytes.
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use transload_convert::{AtomicFiles, Cancel, Report};
 use transload_image::{FileIdentity, TargetFiles};
 
 use super::member::{Hashing, MemberDigest, SharedPipe, StorageAt, write_growing};
+use super::plan::folder_of;
 
 /// What goes into a package.
 pub(crate) trait Contents {
@@ -73,7 +75,7 @@ pub(crate) struct Packager<'a> {
 
 impl Packager<'_> {
     /// Packs everything into one file: payloads first, and what stands before them afterwards.
-    pub(crate) fn into_file(&self, path: &Path) -> Result<Written> {
+    pub(crate) fn to_file(&self, path: &Path) -> Result<Written> {
         let files = AtomicFiles::create(path, self.force, self.avoid.clone())?;
         let archive = files.primary()?;
         let front = self.front_length()?;
@@ -99,8 +101,22 @@ impl Packager<'_> {
         Ok(Written { small, payloads, size })
     }
 
-    /// Packs everything into files of their own.
-    pub(crate) fn into_folder(&self, path: &Path) -> Result<Written> {
+    /// Packs everything into files of their own. A folder that is not there is made, and goes again on an error.
+    pub(crate) fn to_folder(&self, path: &Path) -> Result<Written> {
+        let folder = folder_of(path);
+        let made = !folder.exists();
+        if made {
+            fs::create_dir(&folder).map_err(|error| Error::io(folder.display().to_string(), error))?;
+        }
+        let written = self.to_files(path);
+        if made && written.is_err() {
+            // Empty, unless somebody else has put something there meanwhile.
+            drop(fs::remove_dir(&folder));
+        }
+        written
+    }
+
+    fn to_files(&self, path: &Path) -> Result<Written> {
         let files = AtomicFiles::create(path, self.force, self.avoid.clone())?;
         let mut payloads = Vec::new();
         for (place, name) in self.contents.names().iter().enumerate() {
@@ -123,7 +139,7 @@ impl Packager<'_> {
     }
 
     /// Packs everything twice: once to learn what stands in front, once into the pipe.
-    pub(crate) fn into_pipe(&self, pipe: Box<dyn Write + Send>) -> Result<Written> {
+    pub(crate) fn to_pipe(&self, pipe: Box<dyn Write + Send>) -> Result<Written> {
         // Without a manifest, the digest still tells a source that changes meanwhile.
         let algorithm = Some(self.manifest.unwrap_or(ManifestAlgorithm::Sha256));
         let names = self.contents.names();

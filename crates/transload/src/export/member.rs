@@ -105,6 +105,8 @@ pub(crate) fn into_io(error: Error) -> io::Error {
         ErrorKind::NoSpace => io::ErrorKind::StorageFull,
         ErrorKind::TooLarge => io::ErrorKind::FileTooLarge,
         ErrorKind::ReadOnly => io::ErrorKind::ReadOnlyFilesystem,
+        // What is read breaks off.
+        ErrorKind::Corrupt => io::ErrorKind::UnexpectedEof,
         _ => io::ErrorKind::Other,
     };
     io::Error::new(kind, error)

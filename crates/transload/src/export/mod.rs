@@ -24,7 +24,7 @@ mod source;
 pub(crate) use archive::{Contents, Packager, Payload};
 pub use estimate::{Estimate, estimate};
 pub(crate) use member::into_io;
-pub use names::file_stem;
+pub use names::{file_stem, portable_stem};
 pub(crate) use pack::{EngineSettings, Part, compress};
 pub use pack::{ExportReport, ExportTarget, ExportedFile};
 pub use plan::{ExportPlan, ExportedKind, PlannedFile};
@@ -73,6 +73,8 @@ pub struct ExportSettings {
     pub threads: Option<NonZeroUsize>,
     /// Bytes of memory for buffers and tables.
     pub memory: u64,
+    /// Bytes of a disk that a worker takes at once; the engine's own choice when `None`.
+    pub chunk_size: Option<u64>,
     /// Replace an existing target, and begin even where the room will probably not do.
     pub force: bool,
     /// Who may ask it to stop.
@@ -91,6 +93,7 @@ impl Default for ExportSettings {
             signer: None,
             threads: None,
             memory: Settings::DEFAULT_MEMORY,
+            chunk_size: None,
             force: false,
             cancel: Cancel::default(),
             progress: None,

@@ -161,9 +161,9 @@ impl Export<'_> {
             cancel: &self.settings.cancel,
         };
         match target {
-            ExportTarget::Ova(path) => packager.into_file(&path),
-            ExportTarget::Folder(path) => packager.into_folder(&path),
-            ExportTarget::Pipe(pipe) => packager.into_pipe(pipe),
+            ExportTarget::Ova(path) => packager.to_file(&path),
+            ExportTarget::Folder(path) => packager.to_folder(&path),
+            ExportTarget::Pipe(pipe) => packager.to_pipe(pipe),
         }
     }
 
@@ -234,6 +234,7 @@ impl Contents for Export<'_> {
                 level: settings.level,
                 threads: settings.threads,
                 memory: settings.memory,
+                chunk_size: settings.chunk_size,
                 progress: settings
                     .progress
                     .as_ref()
@@ -260,6 +261,7 @@ pub(crate) struct EngineSettings {
     pub(crate) level: Level,
     pub(crate) threads: Option<std::num::NonZeroUsize>,
     pub(crate) memory: u64,
+    pub(crate) chunk_size: Option<u64>,
     pub(crate) progress: Option<Arc<dyn Progress>>,
     pub(crate) cancel: transload_convert::Cancel,
 }
@@ -286,6 +288,7 @@ pub(crate) fn compress(
         compression: Some(Compression { kind: None, level: engine.level }),
         threads: engine.threads,
         memory: engine.memory,
+        task_bytes: engine.chunk_size,
         pipe_name: Some(name.to_owned()),
         progress: engine.progress.clone(),
         cancel: engine.cancel.clone(),

@@ -14,7 +14,7 @@ use transload_image::Opened;
 use transload_image::codec::Level;
 
 use super::estimate::{Estimate, estimate};
-use super::names::file_stem;
+use super::names::portable_stem;
 use super::pack::ExportTarget;
 use super::source::{MachineSource, size_of};
 use super::{ExportSettings, Nvram};
@@ -119,7 +119,7 @@ impl ExportPlan {
                 .with_remedy("leave out --manifest none, or --sign"));
         }
         check_target(target, settings.force)?;
-        let stem = target.stem()?.unwrap_or_else(|| file_stem(&source.machine.name));
+        let stem = target.stem()?.unwrap_or_else(|| portable_stem(&source.machine.name));
         let nvram = read_nvram(&source, settings.nvram, &stem)?;
         let (mut warnings, mut notes) = (source.warnings, source.notes);
         let (mut model, mut disks) = (source.machine, Vec::new());
@@ -277,17 +277,20 @@ fn check_target(target: &ExportTarget, force: bool) -> Result<()> {
         let text = format!("{}: exists", path.display());
         return Err(Error::new(ErrorKind::Denied, text).with_remedy("replace it with --force"));
     }
-    match target.folder() {
-        Some(folder) if !folder.is_dir() => {
-            Err(Error::new(ErrorKind::InvalidInput, format!("{}: the folder does not exist", folder.display())))
-        }
-        _ => Ok(()),
+    let Some(folder) = target.folder() else { return Ok(()) };
+    // A folder of its own is made; where it stands has to be there.
+    let needed =
+        if matches!(target, ExportTarget::Folder(_)) && !folder.exists() { folder_of(&folder) } else { folder };
+    if needed.is_dir() {
+        return Ok(());
     }
+    Err(Error::new(ErrorKind::InvalidInput, format!("{}: the folder does not exist", needed.display())))
 }
 
 /// Bytes that may be written to the file system of `folder`, where it says so.
 pub(crate) fn free_space(folder: PathBuf) -> Option<u64> {
-    let stat = rustix::fs::statvfs(&folder).ok()?;
+    let there = if folder.exists() { folder } else { folder_of(&folder) };
+    let stat = rustix::fs::statvfs(&there).ok()?;
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 

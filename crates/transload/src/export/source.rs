@@ -145,7 +145,10 @@ fn describe(text: &[u8], settings: &SourceSettings) -> Result<(Machine, Notes)> 
         Error::new(ErrorKind::NotThisFormat, "is no VMX, no OVF and no libvirt domain")
             .with_remedy("name a .vmx, an .ovf or a libvirt .xml, or give disks with --disk")
     };
-    let or_unknown = |error: Error| if error.kind() == ErrorKind::NotThisFormat { unknown() } else { error };
+    let or_unknown = |error: Error| match error.kind() {
+        ErrorKind::NotThisFormat | ErrorKind::TooLarge => unknown(),
+        _ => error,
+    };
     if !looks_like_xml(text) {
         let reading = vmx::read(text).map_err(or_unknown)?;
         return Ok((reading.value, reading.notes));
@@ -159,11 +162,11 @@ fn describe(text: &[u8], settings: &SourceSettings) -> Result<(Machine, Notes)> 
     }
 }
 
+/// Whether a text begins as XML does, in UTF-8 or UTF-16.
 fn looks_like_xml(text: &[u8]) -> bool {
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    text.trim_ascii_start().starts_with(b"<")
-        || text.starts_with(&[0xff, 0xfe, b'<'])
-        || text.starts_with(&[0xfe, 0xff, 0, b'<'])
+    let utf8 = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let marks: [&[u8]; 2] = [&[0xff, 0xfe, b'<'], &[0xfe, 0xff, 0, b'<']];
+    utf8.trim_ascii_start().starts_with(b"<") || marks.iter().any(|mark| text.starts_with(mark))
 }
 
 /// The one machine of a package, or the one that is asked for.
@@ -192,7 +195,7 @@ pub(crate) fn choose_system(package: ovf::Package, wanted: Option<&str>) -> Resu
 
 /// Opens a disk that a description names.
 fn open_disk(referrer: &Source, disk: &Disk, file: &str, settings: &SourceSettings) -> Result<Opened> {
-    let part = |error: Error| error.context(&disk.address);
+    let part = |error: Error| error.context(disk.address);
     if disk.raw_device {
         let text = format!("{}: '{file}' is a disk of the host, which holds no data of its own", disk.address);
         return Err(Error::new(ErrorKind::Unsupported, text)

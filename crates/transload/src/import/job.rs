@@ -2,32 +2,32 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::{self, BufReader, Cursor, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufReader, Cursor, Read};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use transload_appliance::ova::{
     CERTIFICATE_MAX, FromReader, Index, MANIFEST_MAX, Manifest, ManifestAlgorithm, Member, MemberKind, SignatureFile,
-    Walk, hex,
+    Walk,
 };
 use transload_appliance::ovf;
 use transload_appliance::{DiskFormat, Machine, Media, Notes};
-use transload_block::{BlockRead, BlockReadExt, Concat, Error, ErrorKind, Result, Slice, Zeros};
+use transload_block::{BlockRead, BlockReadExt, Concat, Error, ErrorKind, Result, Slice};
 use transload_convert::{AtomicFolder, Input, Output, Plan, Progress, Report, Settings};
 use transload_image::{
-    Access, Format, OpenSettings, Opened, OptionValues, ProbeWindow, ReferenceGate, Source, StreamRequest, detect,
+    Access, Format, OpenSettings, OptionValues, ProbeWindow, ReferenceGate, Source, StreamRequest, detect,
     detect_window,
 };
 
-use super::read::{DeviceReader, Hashed, Hashers, WalkReader, from_io};
+use super::read::{DeviceReader, Hashed, Hashers, WalkReader, from_io, gunzip};
 use super::target::ImportTarget;
 use super::{ImportReport, ImportSettings, ImportedFile, ImportedKind};
 use crate::export::{Part, choose_system, file_stem};
 
 /// What is wanted of a file in the package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Use {
+pub(super) enum Use {
     /// It holds the disk with this place in the machine.
     Disk(usize),
     /// It is in the drive with this place.
@@ -38,33 +38,36 @@ enum Use {
 
 /// A file of the package that the machine needs.
 #[derive(Debug)]
-struct Wanted {
-    href: String,
+pub(super) struct Wanted {
+    pub(super) href: String,
     /// The members that it is stored as.
-    pieces: Vec<String>,
-    uses: Vec<Use>,
-    done: bool,
+    pub(super) pieces: Vec<String>,
+    pub(super) uses: Vec<Use>,
+    /// It is compressed as a whole.
+    pub(super) gzip: bool,
+    pub(super) done: bool,
 }
 
 /// Digests of a member by the functions that may be asked for.
-type Digests = Vec<(ManifestAlgorithm, Vec<u8>)>;
+pub(super) type Digests = Vec<(ManifestAlgorithm, Vec<u8>)>;
 
-struct Job<'a> {
-    place: &'a AtomicFolder,
-    settings: &'a ImportSettings,
-    machine: Machine,
-    stem: String,
-    wanted: Vec<Wanted>,
-    manifest: Option<Manifest>,
+/// An import under way.
+pub(super) struct Job<'a> {
+    pub(super) place: &'a AtomicFolder,
+    pub(super) settings: &'a ImportSettings,
+    pub(super) machine: Machine,
+    pub(super) stem: String,
+    pub(super) wanted: Vec<Wanted>,
+    pub(super) manifest: Option<Manifest>,
     /// The source is a stream, of which only its end tells that there is no manifest.
-    manifest_may_come: bool,
+    pub(super) manifest_may_come: bool,
     /// The manifest's bytes, which are what is signed.
-    manifest_text: Vec<u8>,
-    signature: Option<SignatureFile>,
-    digests: Vec<(String, Digests)>,
-    files: Vec<ImportedFile>,
-    warnings: Vec<String>,
-    notes: Notes,
+    pub(super) manifest_text: Vec<u8>,
+    pub(super) signature: Option<SignatureFile>,
+    pub(super) digests: Vec<(String, Digests)>,
+    pub(super) files: Vec<ImportedFile>,
+    pub(super) warnings: Vec<String>,
+    pub(super) notes: Notes,
 }
 
 /// Imports from a file, which can be read at any place.
@@ -101,7 +104,7 @@ pub(super) fn from_file(path: &Path, place: &AtomicFolder, settings: &ImportSett
                     parts.push(slice(index.member(piece).ok_or_else(missing)?)?);
                 }
                 let whole = if parts.len() == 1 { parts.swap_remove(0) } else { Arc::new(Concat::new(parts)?) as _ };
-                job.take_device(file, member, whole, slice(member)?).map_err(context)?;
+                job.take_device(file, member, &whole, slice(member)?).map_err(context)?;
             }
             // A piece of a file that was taken with its first, or nothing that is needed: only its digest is.
             _ => {
@@ -247,14 +250,17 @@ impl<'a> Job<'a> {
             transload_appliance::ova::refuse_unsafe_name(name)
                 .map_err(|why| Error::new(ErrorKind::Denied, format!("the descriptor's file '{href}' {why}")))?;
             let file = files.iter().find(|file| file.href == href);
-            if let Some(ovf::Compression::Gzip | ovf::Compression::Other(_)) = file.map(|file| &file.compression) {
+            let compression = file.map_or(&ovf::Compression::None, |file| &file.compression);
+            let gzip = *compression == ovf::Compression::Gzip;
+            let is_disk = matches!(purpose, Use::Disk(_));
+            if *compression != ovf::Compression::None && !(gzip && is_disk) {
                 let text = format!("'{href}' is compressed as a whole");
                 return Err(Error::new(ErrorKind::Unsupported, text)
                     .with_remedy("unpack the package, decompress the file, and convert it by itself"));
             }
             let pieces = file.map_or_else(|| vec![href.clone()], ovf::File::pieces);
             let pieces = pieces.iter().map(|piece| piece.trim_start_matches("./").to_owned()).collect();
-            self.wanted.push(Wanted { href, pieces, uses: vec![purpose], done: false });
+            self.wanted.push(Wanted { href, pieces, uses: vec![purpose], gzip, done: false });
         }
         Ok(())
     }
@@ -311,7 +317,7 @@ impl<'a> Job<'a> {
         &mut self,
         file: usize,
         member: &Member,
-        whole: Arc<dyn BlockRead>,
+        whole: &Arc<dyn BlockRead>,
         own: Arc<dyn BlockRead>,
     ) -> Result<()> {
         let name = member.plain_name().to_owned();
@@ -322,13 +328,20 @@ impl<'a> Job<'a> {
             self.digests.push((name, hashers.finish()));
             return Ok(());
         };
-        let source = Source::new(Arc::clone(&whole)).with_path(&name);
-        let format = detect(source.bytes())?.unambiguous().map_err(|error| error.context(&name))?;
-        self.refuse_guess(disk, format, &name)?;
         let hash = |own: Arc<dyn BlockRead>, hashers: Hashers| {
             let mut hashed = Hashed::new(BufReader::with_capacity(1 << 20, DeviceReader::new(own)), hashers);
             io::copy(&mut hashed, &mut io::sink()).map_err(from_io)
         };
+        if self.wanted[file].gzip {
+            let input = Box::new(DeviceReader::new(Arc::clone(whole)));
+            self.take_stream(file, member, input)?;
+            hash(own, hashers.clone())?;
+            self.digests.push((name, hashers.finish()));
+            return Ok(());
+        }
+        let source = Source::new(Arc::clone(whole)).with_path(&name);
+        let format = detect(source.bytes())?.unambiguous().map_err(|error| error.context(&name))?;
+        self.refuse_guess(disk, format, &name)?;
         // A disk inside an archive names no file: the archive has no folder.
         let open = OpenSettings { format: Some(format), gate: ReferenceGate::Deny, ..OpenSettings::default() };
         let opened = transload_image::open(source, &open)?;
@@ -351,9 +364,14 @@ impl<'a> Job<'a> {
     fn take_stream(&mut self, file: usize, member: &Member, mut input: Box<dyn Read + Send>) -> Result<()> {
         let name = member.plain_name().to_owned();
         let Some(disk) = self.first_disk(file) else { return self.copy_through(file, &mut input) };
+        let mut size = Some(member.size);
+        if self.wanted[file].gzip {
+            input = Box::new(gunzip(input, self.machine.disks[disk].capacity));
+            size = None;
+        }
         let mut head = Vec::new();
         input.by_ref().take(ProbeWindow::HEAD as u64).read_to_end(&mut head).map_err(from_io)?;
-        let detection = detect_window(&ProbeWindow { head: &head, tail: &[], size: Some(member.size) });
+        let detection = detect_window(&ProbeWindow { head: &head, tail: &[], size });
         let format = detection.unambiguous().map_err(|error| error.context(&name))?;
         self.refuse_guess(disk, format, &name)?;
         let remedy = "store the archive in a file and import that";
@@ -389,7 +407,7 @@ impl<'a> Job<'a> {
     }
 
     /// The name that a file gets, which is not the one that the package gave it.
-    fn disk_name(&self, disk: usize) -> String {
+    pub(super) fn disk_name(&self, disk: usize) -> String {
         let format = self.format();
         let ending = format.extensions.first().copied().unwrap_or(format.name);
         format!("{}-disk{}.{ending}", self.stem, disk + 1)
@@ -400,7 +418,7 @@ impl<'a> Job<'a> {
     }
 
     /// Converts a disk into the hidden folder.
-    fn convert(&self, disk: usize, input: Input, from: &str) -> Result<Report> {
+    pub(super) fn convert(&self, disk: usize, input: Input, from: &str) -> Result<Report> {
         let format = self.format();
         let machine_disk = &self.machine.disks[disk];
         if let Some(progress) = &self.settings.progress {
@@ -443,7 +461,7 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
-    fn enter_disk(&mut self, disk: usize, name: String, from: Option<&str>, size: u64) {
+    pub(super) fn enter_disk(&mut self, disk: usize, name: String, from: Option<&str>, size: u64) {
         let format = self.format();
         let absolute = self.named(&name);
         let entry = &mut self.machine.disks[disk];
@@ -499,121 +517,6 @@ impl<'a> Job<'a> {
         }
         self.files.push(ImportedFile { name, kind, from: Some(href), format: None, virtual_size: None });
         self.wanted[file].done = true;
-        Ok(())
-    }
-
-    /// Compares the digests, makes empty disks, writes the description.
-    fn finish(mut self) -> Result<ImportReport> {
-        if let Some(missing) = self.wanted.iter().find(|wanted| !wanted.done) {
-            let text = format!("'{}' is listed in the descriptor and not in the archive", missing.href);
-            return Err(
-                Error::new(ErrorKind::Corrupt, text).with_remedy("fetch the package again, or have it made anew")
-            );
-        }
-        let manifest_matches = self.compare_digests()?;
-        for disk in 0..self.machine.disks.len() {
-            if self.machine.disks[disk].file.is_none() {
-                self.make_empty_disk(disk)?;
-            }
-        }
-        for drive in &mut self.machine.drives {
-            let known = |name: &String| self.files.iter().any(|file| name.ends_with(&file.name));
-            if let Media::Image(name) = &drive.media
-                && !known(name)
-            {
-                self.notes.left_out("drive", format!("its medium '{name}' is not in the package"));
-                drive.media = Media::Empty;
-            }
-        }
-        if !self.files.iter().any(|file| file.kind == ImportedKind::Nvram) && self.machine.nvram.take().is_some() {
-            self.notes.left_out("nvram", "the firmware's variables do not go along; it makes them anew");
-        }
-        self.describe()?;
-        Ok(ImportReport {
-            machine: self.machine.name,
-            folder: self.place.final_path().to_string_lossy().into_owned(),
-            files: self.files,
-            manifest_matches,
-            elapsed_milliseconds: 0,
-            warnings: self.warnings,
-            notes: self.notes,
-        })
-    }
-
-    /// Whether every file has the digest that the manifest says, and the manifest the signature of the certificate file.
-    fn compare_digests(&mut self) -> Result<Option<bool>> {
-        let Some(manifest) = self.manifest.take() else {
-            if self.signature.is_some() {
-                self.wrong("there is a signature, and no manifest that it could be of".to_owned())?;
-            }
-            return Ok(None);
-        };
-        let mut matches = true;
-        if let Some(Err(error)) = self.signature.as_ref().map(|signature| signature.verify(&self.manifest_text)) {
-            matches = false;
-            self.wrong(error.to_string())?;
-        }
-        for entry in &manifest.entries {
-            let name = entry.name.trim_start_matches("./");
-            let found = self.digests.iter().find(|(known, _)| known == name);
-            let digest =
-                found.and_then(|(_, digests)| digests.iter().find(|(algorithm, _)| *algorithm == entry.algorithm));
-            match digest {
-                Some((_, digest)) if *digest == entry.value => {}
-                Some((algorithm, digest)) => {
-                    matches = false;
-                    let (has, says) = (hex(digest), hex(&entry.value));
-                    self.wrong(format!("'{name}' has the {algorithm} {has}, and the manifest says {says}"))?;
-                }
-                // VMware itself writes such lines.
-                None => self.warnings.push(format!("'{name}' is in the manifest and not in the archive")),
-            }
-        }
-        Ok(Some(matches))
-    }
-
-    /// Something that is not what the manifest says: an error, or a warning for who wants it so.
-    fn wrong(&mut self, text: String) -> Result<()> {
-        if self.settings.ignore_manifest {
-            self.warnings.push(text);
-            return Ok(());
-        }
-        Err(Error::new(ErrorKind::Checksum, text)
-            .with_remedy("fetch the package again; to import it nevertheless, use --ignore-manifest"))
-    }
-
-    fn make_empty_disk(&mut self, disk: usize) -> Result<()> {
-        let entry = &self.machine.disks[disk];
-        let Some(size) = entry.capacity else {
-            let text = format!("disk '{}' is to be created, and the descriptor does not say how large", entry.id);
-            return Err(Error::new(ErrorKind::Corrupt, text));
-        };
-        let device: Arc<dyn BlockRead> = Arc::new(Zeros::new(size));
-        let id = entry.id.clone();
-        self.convert(disk, Input::Image(Opened { device, layers: Vec::new() }), &id)?;
-        let name = self.disk_name(disk);
-        self.enter_disk(disk, name, None, size);
-        Ok(())
-    }
-
-    fn describe(&mut self) -> Result<()> {
-        let Some((ending, written)) = self.settings.target.describe(&self.machine) else { return Ok(()) };
-        let name = format!("{}.{ending}", self.stem);
-        let path: PathBuf = self.place.staged_path().join(&name);
-        let context = |error| Error::io(name.clone(), error);
-        let mut file = fs::File::create_new(&path).map_err(context)?;
-        file.write_all(written.text.as_bytes()).map_err(context)?;
-        if ending == "sh" {
-            let mut mode = file.metadata().map_err(context)?.permissions();
-            // Whoever may read a script may run it.
-            std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o755);
-            file.set_permissions(mode).map_err(context)?;
-        }
-        self.notes.append(written.notes);
-        self.files.insert(
-            0,
-            ImportedFile { name, kind: ImportedKind::Machine, from: None, format: None, virtual_size: None },
-        );
         Ok(())
     }
 }

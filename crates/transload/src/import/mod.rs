@@ -9,6 +9,7 @@
 //! Nothing stands under its name before every digest of the manifest was found right. Names in the archive and in the
 //! descriptor decide nothing about where files go: all of them get names of our own, in one folder.
 
+mod finish;
 mod job;
 mod read;
 mod target;

@@ -1,8 +1,9 @@
 //! The payload of a member as it goes by: hashed, whoever reads it.
 
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use flate2::bufread::MultiGzDecoder;
 use transload_appliance::ova::{Forward, ManifestAlgorithm, ManifestHasher, Walk};
 use transload_block::{BlockRead, Error};
 
@@ -84,6 +85,30 @@ impl Read for DeviceReader {
         self.device.read_at(&mut buf[..count], self.at).map_err(into_io)?;
         self.at += count as u64;
         Ok(count)
+    }
+}
+
+/// What was compressed as a whole, as it was: no more of it than a disk of `capacity` can have, whatever it unfolds to.
+pub(super) fn gunzip(input: Box<dyn Read + Send>, capacity: Option<u64>) -> impl Read + Send {
+    /// A disk of a size that nobody says.
+    const MOST: u64 = 64 << 40;
+    /// Headers and tables around the data.
+    const OVERHEAD: u64 = 64 << 20;
+    let most = capacity.unwrap_or(MOST);
+    Gunzip(MultiGzDecoder::new(BufReader::with_capacity(1 << 20, input)).take(most + most / 16 + OVERHEAD))
+}
+
+struct Gunzip<R>(R);
+
+impl<R: Read> Read for Gunzip<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buf).map_err(|error| match error.kind() {
+            // What is no gzip, or is broken, ends there for whoever reads it.
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+                io::Error::new(io::ErrorKind::UnexpectedEof, error)
+            }
+            _ => error,
+        })
     }
 }
 

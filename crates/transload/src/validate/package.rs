@@ -9,6 +9,7 @@ use transload_appliance::ova::{
 use transload_appliance::ovf::{self, Package};
 use transload_block::{BlockReadExt, Error, ErrorKind, Result};
 use transload_image::Source;
+use transload_image::vmdk::strict::StreamFacts;
 
 use super::rules::{self, ContainerRule};
 use super::scan::{Scanner, Seen};
@@ -53,21 +54,18 @@ impl Examination {
         systems.map(|system| system.machine.name.clone()).collect()
     }
 
-    /// Disks whose own size is not the one that the descriptor says: the disk's id, its file's name, and its bytes.
-    pub(crate) fn wrong_capacities(&self) -> Vec<(String, String, u64)> {
+    /// The disks that are streamOptimized: the disk's id, its file's name, what was seen of it, and whether its size is the
+    /// one that the descriptor says.
+    pub(crate) fn streams(&self) -> Vec<(String, String, StreamFacts, bool)> {
         let Some(package) = &self.package else { return Vec::new() };
-        let wrong = |href: &str| {
-            let mut seen = self.observations.iter().filter(|seen| seen.rule.rule.id == rules::DISK_CAPACITY.rule.id);
-            seen.any(|seen| plain(&seen.subject) == plain(href))
-        };
         let mut found = Vec::new();
         for disk in &package.disks {
-            let file = disk.file.as_ref().and_then(|id| package.file(id));
-            let Some(file) = file.filter(|file| wrong(&file.href)) else { continue };
+            let Some(file) = disk.file.as_ref().and_then(|id| package.file(id)) else { continue };
             let member = self.members.iter().find(|member| plain(&member.name) == plain(&file.href));
-            if let Some(stream) = member.and_then(|member| member.stream.as_ref()) {
-                found.push((disk.id.clone(), file.href.clone(), stream.capacity));
-            }
+            let Some(stream) = member.and_then(|member| member.stream.clone()) else { continue };
+            let mut wrong = self.observations.iter().filter(|seen| seen.rule.rule.id == rules::DISK_CAPACITY.rule.id);
+            let agrees = !wrong.any(|seen| plain(&seen.subject) == plain(&file.href));
+            found.push((disk.id.clone(), file.href.clone(), stream, agrees));
         }
         found
     }
@@ -330,6 +328,10 @@ impl Examination {
             self.see(&rules::DISK_CORRUPT, name, broken.clone());
         }
         let Some(stream) = &seen.stream else {
+            // What cannot be read is not judged further.
+            if !seen.broken.is_empty() {
+                return;
+            }
             let format = seen.format.unwrap_or("not known");
             self.see(&rules::DISK_FORMAT, name, format!("is no streamOptimized VMDK; its format is {format}"));
             return;

@@ -92,6 +92,19 @@ fn qcow2_over_a_flat_vmdk_over_its_raw_extent() {
 }
 
 #[test]
+fn qcow2_over_each_of_the_formats_in_blocks() {
+    for (format, options) in [("vhd", "force_size=on"), ("vhdx", "block_size=1M"), ("vdi", ""), ("qed", "")] {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let raw = base(folder, 3 * MIB);
+        witness::convert(&raw, "raw", &folder.join("base.img"), format, options);
+        overlay(folder, "top.qcow2", "qcow2", ("base.img", witness::qemu_name(format)), None);
+        qemu_io(&path(folder, "top.qcow2"), "qcow2", &["write -P 4 640k 64k", "write -z 2560k 64k"]);
+        assert_as_qemu_sees(folder, "top.qcow2", "qcow2", &["qcow2", format]);
+    }
+}
+
+#[test]
 fn a_backing_file_shorter_than_its_overlay_ends_in_zeroes() {
     for (backing_size, size) in [(3 * MIB - 512 * 3, 5 * MIB), (2 * MIB + 100, 2 * MIB + 512), (3 * MIB, 2 * MIB + 512)]
     {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 use transload::block::ErrorKind;
+use transload::image::{Format, Opened};
 use transload_testkit::corpus::Entry;
 use transload_testkit::{Corpus, disks, witness};
 
@@ -17,6 +18,10 @@ const ROUND_TRIPS: &[Target] = &[
     Target { format: "qcow2", options: "compression_type=zstd", compressed: true },
     Target { format: "vmdk", options: "", compressed: false },
     Target { format: "vmdk", options: "subformat=streamOptimized", compressed: true },
+    Target { format: "vhd", options: "", compressed: false },
+    Target { format: "vhd", options: "subformat=fixed", compressed: false },
+    Target { format: "vhdx", options: "block_size=1M", compressed: false },
+    Target { format: "vdi", options: "", compressed: false },
 ];
 
 /// The disks that are converted; larger ones hold as much as these do, and take long to hash.
@@ -50,60 +55,107 @@ fn place(corpus: &Corpus, entry: &Entry) -> (Option<TempDir>, PathBuf) {
     (Some(folder), copy)
 }
 
+/// Whether the table knows a digest, and we read the format.
 fn is_read(entry: &Entry) -> bool {
-    matches!(entry.format.as_str(), "raw" | "qcow2" | "vmdk")
+    Format::by_name(name_of(&entry.format)).is_some_and(|format| format.open.is_some())
+}
+
+/// Digests of the table that are not what the maker of the image meant, with the reason.
+const MISTAKEN: &[(&str, &str)] =
+    &[("dfvfs/fat-differential.vhd", "libvhdi takes sectors from the child that its bitmap gives to the parent")];
+
+/// Disks that take minutes to hash: of these `cargo xtask soak` reads all, and every run what they have data for.
+const HASHED_MAX: u64 = 8 << 30;
+
+/// Reads an image as a whole and compares it with the table. Answers the disk, unless there is nothing to compare with.
+fn read_as_the_table_says(corpus: &Corpus, entry: &Entry) -> Option<(Option<TempDir>, PathBuf, Opened)> {
+    let sha256 = entry.sha256.as_ref().filter(|_| is_read(entry))?;
+    let name = &entry.path;
+    let (folder, path) = place(corpus, entry);
+    assert_eq!(transload::detect(&path).unwrap().name, name_of(&entry.format), "{name}");
+    let opened = open(&path).unwrap_or_else(|error| panic!("{name}: {error} {error:?}"));
+    if let Some(size) = entry.virtual_size {
+        assert_eq!(opened.device.size(), size, "{name}");
+    }
+    let mistaken = MISTAKEN.iter().any(|(image, _)| image == name);
+    assert_eq!(disks::sha256(&*opened.device) == *sha256, !mistaken, "{name}");
+    Some((folder, path, opened))
+}
+
+/// How many images there are, by what becomes of them.
+#[derive(Default)]
+struct Count {
+    read: usize,
+    converted: usize,
+    large: Vec<String>,
+    other: Vec<String>,
 }
 
 #[test]
 fn every_image_is_read_and_converted_as_its_maker_meant_it() {
     let Some(corpus) = Corpus::get() else { return };
-    let (mut read, mut converted) = (0, 0);
-    for entry in corpus.entries.iter().filter(|entry| is_read(entry)) {
-        let (Some(size), Some(sha256)) = (entry.virtual_size, &entry.sha256) else { continue };
+    let mut count = Count::default();
+    for entry in &corpus.entries {
         let name = &entry.path;
-        let (_folder, path) = place(corpus, entry);
-        assert_eq!(transload::detect(&path).unwrap().name, entry.format, "{name}");
-        let opened = open(&path).unwrap_or_else(|error| panic!("{name}: {error} {error:?}"));
-        assert_eq!(opened.device.size(), size, "{name}");
-        assert_eq!(disks::sha256(&*opened.device), *sha256, "{name}");
-        read += 1;
-        if size > CONVERTED_MAX {
+        if entry.virtual_size.is_some_and(|size| size > HASHED_MAX) && is_read(entry) {
+            assert_eq!(Some(open(&corpus.file(entry)).unwrap().device.size()), entry.virtual_size, "{name}");
+            count.large.push(name.clone());
             continue;
         }
-        let scratch = tempfile::tempdir().unwrap();
-        for target in ROUND_TRIPS {
+        let Some((_folder, path, opened)) = read_as_the_table_says(corpus, entry) else {
+            count.other.push(format!("{name} ({})", if is_read(entry) { "no digest" } else { &entry.format }));
+            continue;
+        };
+        count.read += 1;
+        let (size, scratch) = (opened.device.size(), tempfile::tempdir().unwrap());
+        for target in ROUND_TRIPS.iter().filter(|_| size <= CONVERTED_MAX) {
+            // A disk of a format is proved by that of others; the large ones are converted to two.
+            if size > 16 << 20 && !matches!(target.format, "raw" | "vhdx") {
+                continue;
+            }
             let out = fresh(scratch.path(), "target").join("disk");
             convert(&path, &out, target).unwrap_or_else(|error| panic!("{name} to {target:?}: {error} {error:?}"));
             let back = open_as(&out, target.format).unwrap();
             assert_eq!(disks::first_difference(&*opened.device, &*back.device).filter(|at| *at < size), None, "{name}");
-            if back.device.size() == size {
-                // That they are the same bytes is known; hashing gigabytes again takes minutes.
-                if size <= 64 << 20 {
-                    assert_eq!(disks::sha256(&*back.device), *sha256, "{name} to {target:?}");
-                }
-            } else {
-                // Neither qcow2 nor VMDK can say a size that is no multiple of the sector.
-                assert_eq!(back.device.size(), size.next_multiple_of(512), "{name} to {target:?}");
-            }
-            if target.format != "raw" {
+            // Only raw can say a size that is no multiple of the sector.
+            let expected = if target.format == "raw" { size } else { size.next_multiple_of(512) };
+            assert_eq!(back.device.size(), expected, "{name} to {target:?}");
+            if !matches!(target.format, "raw" | "vhd") {
                 witness::assert_sound(&out, target.format);
             }
-            converted += 1;
+            count.converted += 1;
         }
     }
-    println!("{read} images read, {converted} conversions");
-    assert!(read > 60 && converted > 300, "{read} images, {converted} conversions");
+    let Count { read, converted, large, other } = count;
+    println!("{} images: {read} read by digest, {converted} conversions", corpus.entries.len());
+    println!("NOT READ AS A WHOLE here, but by `cargo xtask soak`: {large:?}");
+    println!("NOT COMPARED: {other:#?}");
+    for (name, reason) in MISTAKEN {
+        println!("COMPARED WITH ANOTHER DIGEST than the table's: {name}: {reason}");
+    }
+    assert_eq!(read + large.len() + other.len(), corpus.entries.len());
+    assert!(read >= 100 && converted > 300, "{read} images, {converted} conversions");
+}
+
+#[test]
+#[ignore = "minutes: hashes disks of more than 100 GiB; part of `cargo xtask soak`"]
+fn every_large_image_is_read_as_its_maker_meant_it() {
+    let Some(corpus) = Corpus::get() else { return };
+    let large = |entry: &&Entry| entry.virtual_size.is_some_and(|size| size > HASHED_MAX);
+    let read = corpus.entries.iter().filter(large).filter_map(|entry| read_as_the_table_says(corpus, entry)).count();
+    assert!(read >= 2, "{read}");
 }
 
 #[test]
 fn images_that_nobody_can_read_are_refused_for_the_right_reason() {
     let Some(corpus) = Corpus::get() else { return };
     let scratch = tempfile::tempdir().unwrap();
-    for entry in corpus.entries.iter().filter(|entry| is_read(entry) && entry.sha256.is_none()) {
+    let unread = |entry: &&Entry| matches!(entry.format.as_str(), "raw" | "qcow2" | "vmdk" | "vpc" | "vhdx" | "vdi");
+    for entry in corpus.entries.iter().filter(unread).filter(|entry| entry.sha256.is_none()) {
         let name = &entry.path;
         let (path, out) = (corpus.file(entry), scratch.path().join("out"));
-        let expected = if name.contains("afl9") {
-            // A table of 506 entries.
+        let expected = if name.contains("afl9") || name == "dfvfs/image.vhd" {
+            // A table of 506 entries; a dynamic header with a wrong checksum.
             ErrorKind::Corrupt
         } else if entry.variant.starts_with("KDMV") {
             // One extent of several, without its descriptor.
@@ -124,7 +176,8 @@ fn images_that_nobody_can_read_are_refused_for_the_right_reason() {
 fn images_of_other_formats_are_named_and_never_taken_for_raw() {
     let Some(corpus) = Corpus::get() else { return };
     let mut named = 0;
-    for entry in corpus.entries.iter().filter(|entry| !is_read(entry)) {
+    let other = |entry: &&Entry| !matches!(entry.format.as_str(), "raw" | "qcow2" | "vmdk");
+    for entry in corpus.entries.iter().filter(other) {
         let name = &entry.path;
         let path = corpus.file(entry);
         let format = transload::detect(&path).unwrap_or_else(|error| panic!("{name}: {error}"));

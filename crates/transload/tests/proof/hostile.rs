@@ -82,7 +82,7 @@ fn every_lie_ends_in_its_kind_by_every_way_in() {
             // A check looks at one image, not at what it hangs from, and at tables, not into grains; what cannot be read
             // may be sound.
             Ok(0) => {
-                let elsewhere = name.starts_with("chain") || name.contains("inflate") || name.contains("no stream");
+                let elsewhere = ["chain", "inflate", "no stream", "a child"].iter().any(|part| name.contains(part));
                 if !elsewhere && lie.kind != ErrorKind::Unsupported {
                     wrong.push(format!("{name}: a check finds nothing"));
                 }

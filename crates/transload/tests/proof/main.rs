@@ -6,6 +6,7 @@
 //! | [`streams`] | the same from pipes and to pipes, for any number of threads |
 //! | [`chains`] | overlays of mixed formats, short backing files, internal snapshots |
 //! | [`corpus`] | real images, by the digests that other readers agree on |
+//! | [`passing`] | compressed units that go over as they are, before independent readers |
 //! | [`regressions`] | what went wrong elsewhere, each by name |
 //! | [`hostile`] | images that lie |
 
@@ -15,6 +16,7 @@ mod chains;
 mod corpus;
 mod hostile;
 mod matrix;
+mod passing;
 mod regressions;
 mod streams;
 mod support;

@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::Path;
 
+use transload::block::ErrorKind;
 use transload_testkit::disks::{self, Fill, Sample};
 use transload_testkit::witness;
 
@@ -70,8 +71,9 @@ fn every_disk_in_every_variant_of_qemu_img_is_read() {
     for sample in samples() {
         let folder = tempfile::tempdir().unwrap();
         let original = Original::new(&sample, folder.path());
-        // qemu-img does not open the VMDKs without bytes that it makes.
-        for variant in QEMU.iter().filter(|variant| sample.size > 0 || variant.format != "vmdk") {
+        // Of these, qemu-img makes none without bytes, or none that anybody can open.
+        let no_empty = |variant: &&Target| matches!(variant.format, "vmdk" | "vhd" | "vhdx" | "qcow");
+        for variant in QEMU.iter().filter(|variant| sample.size > 0 || !no_empty(variant)) {
             let image = fresh(folder.path(), "source").join("disk.img");
             variant.by_qemu(&original.raw, &image);
             original.assert_read_in(&image, variant.format, &format!("{} from {variant:?}", sample.name));
@@ -147,10 +149,18 @@ fn three_tib_that_are_nearly_empty() {
         }
         let what = format!("{target:?}");
         let image = fresh(folder.path(), "target").join("disk");
+        if target.format == "vhd" {
+            // Its tables count sectors of the file in 32 bits, and no table can be made for more.
+            let error = convert(&raw, &image, target).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TooLarge, "{what}: {error}");
+            assert!(error.to_string().contains("2040 GiB") && error.remedy() == Some("write a vhdx"), "{error:?}");
+            assert_eq!(fs::read_dir(image.parent().unwrap()).unwrap().count(), 0, "{what}: litter");
+            continue;
+        }
         convert(&raw, &image, target).unwrap_or_else(|error| panic!("{what}: {error} {error:?}"));
         let back = open(&image).unwrap();
         assert_eq!(disks::first_difference(&*original.device, &*back.device), None, "{what}");
-        let info = witness::qemu_img(["info", "-f", target.format, image.to_str().unwrap()]);
+        let info = witness::qemu_img(["info", "-f", witness::qemu_name(target.format), image.to_str().unwrap()]);
         assert!(info.contains(&format!("({} bytes)", sample.size)), "{what}: {info}");
         for (range, _) in &sample.parts {
             assert_part(&image, &raw, target, range.start, &what);

@@ -231,3 +231,115 @@ fn a_large_hole_becomes_no_large_file() {
     assert_eq!(metadata.len(), 100 << 30);
     assert!(metadata.blocks() * 512 < MIB, "{} bytes", metadata.blocks() * 512);
 }
+
+const AZURE: Target = Target { format: "vhd", options: "subformat=fixed,round_up=1M", compressed: false };
+
+/// The fields of a VHD's footer by their places, and its checksum.
+fn footer(image: &Path) -> Vec<u8> {
+    let bytes = fs::read(image).unwrap();
+    let mut footer = bytes[bytes.len() - 512..].to_vec();
+    let found = u32::from_be_bytes(footer[64..68].try_into().unwrap());
+    footer[64..68].fill(0);
+    assert_eq!(found, !footer.iter().map(|byte| u32::from(*byte)).sum::<u32>(), "the footer's checksum");
+    footer
+}
+
+/// QEMU took the size from the geometry: Azure refused "21475270656 bytes. The size must be a whole number (in MBs)".
+#[test]
+fn a_vhd_for_azure_is_a_whole_number_of_mib_and_a_footer() {
+    for size in [MIB, 20 * MIB + 512, 33 * MIB - 1] {
+        let folder = tempfile::tempdir().unwrap();
+        let sample = Sample { name: "azure", size, parts: vec![(size - 512..size, Fill::Text)] };
+        let original = Original::new(&sample, folder.path());
+        let image = folder.path().join("disk.vhd");
+        convert(&original.raw, &image, &AZURE).unwrap();
+        let (footer, whole) = (footer(&image), size.next_multiple_of(MIB));
+        assert_eq!(fs::metadata(&image).unwrap().len(), whole + 512, "{size}");
+        assert_eq!(footer[40..48], whole.to_be_bytes(), "original size");
+        assert_eq!(footer[48..56], whole.to_be_bytes(), "current size");
+        assert_eq!((&footer[..8], &footer[28..32], &footer[36..40]), (&b"conectix"[..], &b"win "[..], &b"Wi2k"[..]));
+        assert_eq!(
+            (&footer[8..24], &footer[60..64]),
+            (&[&[0, 0, 0, 2, 0, 1, 0, 0][..], &[0xff; 8]].concat()[..], &[0, 0, 0, 2][..])
+        );
+        let info = witness::qemu_img(["info", "-f", "vpc", "--output=json", image.to_str().unwrap()]);
+        assert!(info.contains(&format!("\"virtual-size\": {whole},")), "{info}");
+    }
+}
+
+/// Azure refused a dynamic VHD whose table had one entry too many for a size that is a multiple of the block.
+#[test]
+fn the_table_of_a_dynamic_vhd_has_as_many_entries_as_blocks() {
+    for (size, blocks) in [(4 * MIB, 2_u32), (4 * MIB + 512, 3), (2 * MIB - 512, 1), (256 * MIB, 128)] {
+        let folder = tempfile::tempdir().unwrap();
+        let raw = folder.path().join("raw");
+        Sample { name: "", size, parts: vec![(0..512, Fill::Text)] }.save(&raw);
+        let image = folder.path().join("disk.vhd");
+        convert(&raw, &image, &Target { format: "vhd", options: "", compressed: false }).unwrap();
+        let bytes = fs::read(&image).unwrap();
+        assert_eq!(bytes[512 + 28..512 + 32], blocks.to_be_bytes(), "{size}");
+        // The first block stands right behind the table, which ends with its sector.
+        let first = u64::from(u32::from_be_bytes(bytes[1536..1540].try_into().unwrap())) * 512;
+        assert_eq!(first, (1536 + u64::from(blocks) * 4).next_multiple_of(512), "{size}");
+    }
+}
+
+/// Azure writes `wa` as the maker of what it exports, and QEMU cut such disks off at their geometry.
+#[test]
+fn only_virtual_pc_and_old_qemu_mean_the_geometry() {
+    let folder = tempfile::tempdir().unwrap();
+    let (raw, path) = (folder.path().join("raw"), folder.path().join("disk.vhd"));
+    // One sector more than a geometry of 4 heads and 17 sectors can say.
+    let size = 512 * (4 * 17 * 100 + 1);
+    Sample { name: "", size, parts: vec![(size - 512..size, Fill::Text)] }.save(&raw);
+    convert(&raw, &path, &Target { format: "vhd", options: "subformat=fixed", compressed: false }).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    for (maker, expected) in [
+        (b"vpc ", size - 512),
+        (b"qemu", size - 512),
+        (b"qem2", size),
+        (b"win ", size),
+        (b"d2v ", size),
+        (b"tap\0", size),
+        (b"CTXS", size),
+        (b"wa\0\0", size),
+        (b"vbox", size),
+    ] {
+        let mut image = bytes.clone();
+        let footer = bytes.len() - 512;
+        image[footer + 28..footer + 32].copy_from_slice(maker);
+        image[footer + 64..footer + 68].fill(0);
+        let sum: u32 = image[footer..].iter().map(|byte| u32::from(*byte)).sum();
+        image[footer + 64..footer + 68].copy_from_slice(&(!sum).to_be_bytes());
+        fs::write(&path, image).unwrap();
+        assert_eq!(open(&path).unwrap().device.size(), expected, "{}", maker.escape_ascii());
+    }
+}
+
+/// qemu-img reads such a child alone, and says nothing.
+#[test]
+fn a_child_in_blocks_is_not_read_without_its_parent() {
+    let Some(corpus) = transload_testkit::Corpus::get() else { return };
+    for child in ["dfvfs/fat-differential.vhd", "dfvfs/fat-differential.vhdx", "virtualbox-7.2.22/diff1.vdi"] {
+        let folder = tempfile::tempdir().unwrap();
+        let alone = folder.path().join(Path::new(child).file_name().unwrap());
+        fs::copy(corpus.file(corpus.entry(child).unwrap()), &alone).unwrap();
+        for target in TARGETS {
+            let out = fresh(folder.path(), "target").join("disk");
+            let error = convert(&alone, &out, target).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Io, "{child} to {target:?}: {error}");
+            assert!(!out.exists());
+        }
+    }
+}
+
+/// A child that was written over its parent by Windows, by the eyes of two readers.
+#[test]
+fn a_vhdx_child_is_read_as_others_read_it() {
+    let Some(corpus) = transload_testkit::Corpus::get() else { return };
+    let child = corpus.file(corpus.entry("dfvfs/fat-differential.vhdx").unwrap());
+    let opened = open(&child).unwrap();
+    let expected = (opened.device.size(), disks::sha256(&*opened.device));
+    assert_eq!(witness::dissect(&child, "vhdx"), expected);
+    assert_eq!(witness::libvhdi(&[&child, &child.with_file_name("fat-parent.vhdx")]), expected);
+}

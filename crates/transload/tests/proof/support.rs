@@ -51,6 +51,14 @@ pub(crate) const TARGETS: &[Target] = &[
     plain("vmdk", "subformat=vmfs"),
     compressed("vmdk", "subformat=streamOptimized,layout=front"),
     compressed("vmdk", "subformat=streamOptimized,layout=footer"),
+    plain("vhd", ""),
+    plain("vhd", "block_size=512k"),
+    plain("vhd", "subformat=fixed"),
+    plain("vhdx", ""),
+    plain("vhdx", "block_size=1M,block_state_zero=off"),
+    plain("vhdx", "subformat=fixed,block_size=1M,log_size=2M"),
+    plain("vdi", ""),
+    plain("vdi", "subformat=fixed"),
 ];
 
 /// Everything that `qemu-img` can write and we read: format, options, and whether it is asked to compress.
@@ -70,6 +78,15 @@ pub(crate) const QEMU: &[Target] = &[
     plain("vmdk", "subformat=twoGbMaxExtentSparse"),
     plain("vmdk", "subformat=twoGbMaxExtentFlat"),
     plain("vmdk", "subformat=streamOptimized"),
+    plain("vhd", "force_size=on"),
+    plain("vhd", "subformat=fixed,force_size=on"),
+    plain("vhdx", ""),
+    plain("vhdx", "subformat=fixed,block_size=1M"),
+    plain("vdi", ""),
+    plain("vdi", "static=on"),
+    plain("qed", "cluster_size=4k"),
+    plain("qcow", ""),
+    plain("parallels", "cluster_size=64k"),
 ];
 
 impl Target {
@@ -85,7 +102,8 @@ impl Target {
 
     /// Has `qemu-img` make it of the raw disk at `raw`.
     pub(crate) fn by_qemu(&self, raw: &Path, image: &Path) {
-        let mut arguments = vec!["convert", "-q", "-f", "raw", "-O", self.format, "-o", self.options];
+        let mut arguments = vec!["convert", "-q", "-f", "raw", "-O", witness::qemu_name(self.format)];
+        arguments.extend(Some(["-o", self.options]).filter(|_| !self.options.is_empty()).into_iter().flatten());
         // A streamOptimized VMDK is compressed whether or not that is asked for.
         arguments.extend((self.compressed && self.format == "qcow2").then_some("-c"));
         arguments.extend([raw.to_str().unwrap(), image.to_str().unwrap()]);
@@ -134,19 +152,21 @@ impl Original {
     /// Everybody else finds the original in the image, and nothing wrong with it.
     pub(crate) fn assert_witnessed_in(&self, image: &Path, format: &str, what: &str) {
         let size = self.expected(format).0;
-        if size == 0 && format == "vmdk" {
-            // qemu-img and libvmdk know no VMDK without bytes; qemu-img does not even read its own.
+        if size == 0 && matches!(format, "vmdk" | "vhd" | "vhdx") {
+            // qemu-img, libvmdk and libvhdi know none without bytes; qemu-img does not even read its own.
             return;
         }
-        let info = witness::qemu_img(["info", "-f", format, "--output=json", image.to_str().unwrap()]);
+        let qemu_name = witness::qemu_name(format);
+        let info = witness::qemu_img(["info", "-f", qemu_name, "--output=json", image.to_str().unwrap()]);
         let info: serde_json::Value = serde_json::from_str(&info).unwrap();
         // What is left of the last sector of a raw file is for qemu-img a sector too.
         assert_eq!(info["virtual-size"], size.next_multiple_of(512), "{what}");
         if format != "raw" {
-            let checked = witness::run("qemu-img", ["check", "-q", "-f", format, image.to_str().unwrap()]);
-            // 63: flat VMDKs have nothing to check.
+            let checked = witness::run("qemu-img", ["check", "-q", "-f", qemu_name, image.to_str().unwrap()]);
+            // 63: flat VMDKs have nothing to check, and for VHD qemu-img has no check.
             let code = checked.status.code();
-            assert!(code == Some(0) || format == "vmdk" && code == Some(63), "{what}: {}", witness::said(&checked));
+            let unchecked = matches!(format, "vmdk" | "vhd") && code == Some(63);
+            assert!(code == Some(0) || unchecked, "{what}: {}", witness::said(&checked));
         }
         if self.size > 0 {
             witness::assert_same_guest(&self.raw, "raw", image, format);
@@ -160,6 +180,10 @@ impl Original {
             "qcow2" if size > 0 && !what.contains("zstd") && !what.contains("extended_l2") => {
                 let said = witness::qcowinfo(image);
                 assert!(said.contains(&size.to_string()), "{what}: {said}");
+            }
+            "vhd" => assert_eq!(witness::libvhdi(&[image]), (size, self.sha256_in_sectors.clone()), "{what}"),
+            "vhdx" | "vdi" if size > 0 => {
+                assert_eq!(witness::dissect(image, format), (size, self.sha256_in_sectors.clone()), "{what}");
             }
             _ => {}
         }

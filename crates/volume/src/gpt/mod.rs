@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 
 use zerocopy::FromBytes;
 
-use crate::table::check_ranges;
+use crate::table::{check_ranges, limited};
 use crate::{Finding, Guid, Kind, Partition, Role};
 
 use layout::{Entry, Header};
@@ -115,7 +115,7 @@ impl Gpt {
                 findings.push(Finding::warning(format!("partitions {before} and {number} have the same GUID, {guid}")));
             }
         }
-        self.findings.extend(findings);
+        self.findings.extend(limited(findings));
     }
 }
 

@@ -16,8 +16,7 @@ mod striped;
 mod text;
 
 pub use group::{Group, Groups, LogicalVolume};
-pub(crate) use label::find_label;
+pub(crate) use label::{crc, find_label};
 pub use striped::Striped;
 
-#[doc(hidden)]
-pub use text::fuzz_text;
+pub(crate) use text::fuzz_text;

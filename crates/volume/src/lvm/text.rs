@@ -251,8 +251,7 @@ impl Parser<'_> {
 }
 
 /// Any bytes are a text or an error of two kinds; for fuzzing.
-#[doc(hidden)]
-pub fn fuzz_text(bytes: &[u8]) {
+pub(crate) fn fuzz_text(bytes: &[u8]) {
     if let Err(error) = parse(bytes) {
         assert!(matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::TooLarge), "{error}");
     }

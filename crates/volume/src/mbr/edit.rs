@@ -29,13 +29,13 @@ impl Mbr {
         if disk / u64::from(sector_size) < 2 {
             return Err(invalid(format!("a disk of {disk} bytes has no room for a partition")));
         }
-        let mut record = write::empty();
+        let mut record = Box::new(write::empty());
         record.signature = U32::new(ids.signature());
         Ok(Self { sector_size, record, logicals: Vec::new(), findings: Vec::new(), is_whole: true })
     }
 
     /// Refuses a table that could not be written as it was read.
-    fn check_editable(&self) -> Result<()> {
+    pub(super) fn check_editable(&self) -> Result<()> {
         if self.is_whole {
             return Ok(());
         }

@@ -16,7 +16,7 @@ mod layout;
 mod read;
 mod write;
 
-use crate::table::check_ranges;
+use crate::table::{check_ranges, limited};
 use crate::{Finding, Kind, Partition, Role};
 
 pub(crate) use layout::{Entry, MAGIC, PROTECTIVE, Record, is_extended};
@@ -31,7 +31,7 @@ pub(crate) const MAX_LOGICAL: usize = 1024;
 pub struct Mbr {
     sector_size: u32,
     /// The first sector's first 512 bytes, as they were read or are to be written.
-    record: Record,
+    record: Box<Record>,
     /// In the order of the chain.
     logicals: Vec<Logical>,
     findings: Vec<Finding>,
@@ -86,7 +86,7 @@ impl Mbr {
     }
 
     fn check(&mut self, disk: u64) {
-        self.findings.extend(check_ranges(&self.partitions(), disk));
+        self.findings.extend(limited(check_ranges(&self.partitions(), disk)));
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn read(device: &dyn BlockRead, sector: &[u8], sector_size: u32) -> R
     // Records of several partitions and several extended partitions are read, but nothing makes them, and neither do we.
     is_whole &= logicals.windows(2).all(|pair| pair[0].record != pair[1].record);
     is_whole &= record.entries.iter().filter(|entry| is_extended(entry.kind) && !entry.is_unused()).count() <= 1;
-    let mut mbr = Mbr { sector_size, record, logicals, findings, is_whole };
+    let mut mbr = Mbr { sector_size, record: Box::new(record), logicals, findings, is_whole };
     mbr.check(device.size());
     Ok(Some(mbr))
 }

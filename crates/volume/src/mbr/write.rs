@@ -13,6 +13,7 @@ const ENTRIES: usize = 446;
 impl Mbr {
     /// Writes the table: the chain from its end, so that no link leads to what is not there yet, then the first sector.
     pub(crate) fn write(&self, device: &dyn BlockWrite) -> Result<()> {
+        self.check_editable()?;
         let records = self.chain();
         for (at, record) in records.iter().rev() {
             let start = at * u64::from(self.sector_size);

@@ -75,7 +75,7 @@ impl Chain {
 
 impl FatLayout {
     fn of(boot: &[u8]) -> Option<Self> {
-        let has_jump = (boot[0] == 0xeb && boot[2] == 0x90) || boot[0] == 0xe9 || boot[0] == 0xeb;
+        let has_jump = matches!(boot[0], 0xeb | 0xe9);
         let (sector, cluster_sectors) = (u64::from(le16(boot, 11)), u64::from(boot[13]));
         let (reserved, fats, root_entries) =
             (u64::from(le16(boot, 14)), u64::from(boot[16]), u64::from(le16(boot, 17)));
@@ -230,5 +230,5 @@ fn undo_fixups(record: &mut [u8], sector: usize) -> Option<()> {
 
 pub(super) fn refs(volume: &Volume<'_>) -> Result<Option<Signature>> {
     let boot = volume.block(0, 512, 0, b"\0\0\0ReFS\0\0\0\0\0")?;
-    Ok(boot.map(|boot| Signature::new(Format::ReFs).with_uuid(Some(format!("{:016X}", le64(&boot, 56))))))
+    Ok(boot.map(|_| Signature::new(Format::ReFs)))
 }

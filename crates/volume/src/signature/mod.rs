@@ -115,7 +115,7 @@ impl Format {
             Self::HfsPlus => "hfsplus",
             Self::Apfs => "apfs",
             Self::Ufs => "ufs",
-            Self::Vmfs => "VMFS",
+            Self::Vmfs => "VMFS_volume_member",
             Self::Swap => "swap",
             Self::Luks1 | Self::Luks2 => "crypto_LUKS",
             Self::BitLocker => "BitLocker",

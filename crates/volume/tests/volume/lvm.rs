@@ -107,7 +107,7 @@ impl BlockRead for Damaged {
 
 fn testdata(name: &str) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata/lvm").join(name);
-    std::fs::read(path).unwrap()
+    std::fs::read(path).expect("a specimen")
 }
 
 /// The disks as lvm2 left them.
@@ -135,7 +135,7 @@ fn expected(runs: Runs) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (extents, stripe, places) in runs {
         for chunk in 0..extents * EXTENT / stripe {
-            let (disk, first) = places[usize::try_from(chunk).unwrap() % places.len()];
+            let (disk, first) = places[usize::try_from(chunk).expect("a specimen") % places.len()];
             let place = FIRST_EXTENT[disk] + first * EXTENT + chunk / places.len() as u64 * stripe;
             bytes.extend(marks(disk as u64, place..place + stripe));
         }

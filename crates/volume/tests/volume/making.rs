@@ -2,8 +2,8 @@
 
 use std::ffi::OsStr;
 
-use transload_block::{BlockReadExt, ErrorKind};
-use transload_testkit::witness;
+use transload_block::{BlockReadExt, ErrorKind, Memory};
+use transload_testkit::{CrashStorage, witness};
 use transload_volume::{ALIGNMENT, Change, Identifiers, Kind, NewPartition, Role, Scheme, Severity, Size, Table};
 
 use crate::support::{Disk, findings, rows, sfdisk_rows, table};
@@ -258,4 +258,29 @@ fn what_there_is_no_room_for_is_refused() {
     refused(&mut mbr, &new(Scheme::Mbr, "linux", exact(1)));
     assert_eq!(Table::create(Scheme::Gpt, 30 << 10, 512, &ids()).unwrap_err().kind(), ErrorKind::InvalidInput);
     assert_eq!(Table::create(Scheme::Mbr, MIB, 1024, &ids()).unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn a_crash_leaves_the_old_table_or_the_new_one() {
+    let size = 128 << 10;
+    let storage = CrashStorage::new(Memory::new(size));
+    let mut table = Table::create(Scheme::Gpt, size as u64, 512, &ids()).unwrap();
+    let partition = new(Scheme::Gpt, "linux", Size::Exact(4096));
+    table.add(size as u64, &partition, 512, &ids()).unwrap();
+    table.initialise(&storage).unwrap();
+    storage.settle();
+    let before = table.partitions();
+    table.add(size as u64, &partition, 512, &ids()).unwrap();
+    table.change(1, &Change { name: Some(String::from("renamed")), ..Change::default() }).unwrap();
+    table.write(&storage).unwrap();
+    let after = table.partitions();
+    let mut seen = [0; 2];
+    for crash in storage.every_crash() {
+        let found = crate::support::table(&crash.file);
+        assert!(findings(&found, Severity::Damage).is_empty(), "{:?}", found.findings());
+        let partitions = found.partitions();
+        assert!(partitions == before || partitions == after, "after {} events: {partitions:?}", crash.events);
+        seen[usize::from(partitions == after)] += 1;
+    }
+    assert!(seen[0] > 2 && seen[1] > 2, "{seen:?}");
 }

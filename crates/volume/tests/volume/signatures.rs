@@ -24,7 +24,7 @@ fn agrees(size: u64, program: &str, arguments: &[&str]) {
     let arguments =
         arguments.iter().map(|argument| if *argument == "{}" { disk.path.as_os_str() } else { (*argument).as_ref() });
     witness::must(program, arguments);
-    let found = signature::probe(reader(&disk.path).as_ref()).unwrap().expect(program);
+    let found = signature::probe(reader(&disk.path).as_ref()).expect("a disk that can be read").expect(program);
     assert_eq!(blkid(&disk.path), (found.format.name().to_owned(), found.label, found.uuid), "{program}");
 }
 
@@ -87,5 +87,70 @@ fn discs_and_packed_trees_are_recognised() {
     for path in [iso, packed] {
         let found = signature::probe(reader(Path::new(path)).as_ref()).unwrap().unwrap();
         assert_eq!(blkid(Path::new(path)), (found.format.name().to_owned(), found.label, found.uuid), "{path}");
+    }
+}
+
+#[test]
+fn superblocks_that_no_tool_here_makes_are_those_that_blkid_knows() {
+    const MIB: usize = 1 << 20;
+    let fve = b"-FVE-FS-";
+    let metadata = [0x3b, 0xd6, 0x67, 0x49, 0x29, 0x2e, 0xd8, 0x4a, 0x83, 0x99, 0xf6, 0xa3, 0x39, 0xe3, 0xd0, 0x01];
+    let long = |value: u64| value.to_le_bytes().to_vec();
+    let word = |value: u32| value.to_le_bytes().to_vec();
+    let numbers: Vec<u8> = (1..17).collect();
+    type Pieces = Vec<(usize, Vec<u8>)>;
+    let raid = |minor: u32| [word(0xa92b_4efc), word(minor)].concat();
+    let old_raid = 4 * MIB - 65_536;
+    let cases: Vec<(&str, Pieces)> = vec![
+        (
+            "BitLocker",
+            vec![
+                (0, b"\xeb\x58\x90".to_vec()),
+                (3, fve.to_vec()),
+                (11, vec![0, 2]),
+                (160, metadata.to_vec()),
+                (176, long(MIB as u64)),
+                (510, vec![0x55, 0xaa]),
+                (MIB, [&fve[..], &[64, 0, 2, 0]].concat()),
+            ],
+        ),
+        (
+            "linux_raid_member",
+            vec![(4096, raid(1)), (4112, numbers.clone()), (4128, b"host:md0".to_vec()), (4240, long(8))],
+        ),
+        (
+            "linux_raid_member",
+            vec![
+                (old_raid, [raid(0), word(90)].concat()),
+                (old_raid + 20, word(0x0102_0304)),
+                (old_raid + 52, [word(5), word(6), word(7)].concat()),
+            ],
+        ),
+        ("ReFS", vec![(3, b"ReFS".to_vec()), (16, b"FSRS".to_vec())]),
+        (
+            "apfs",
+            vec![
+                (8, long(1)),
+                (24, word(0x8000_0001)),
+                (32, b"NXSB".to_vec()),
+                (36, word(4096)),
+                (72, numbers.clone()),
+            ],
+        ),
+        ("VMFS_volume_member", vec![(MIB, word(0xc001_d00d))]),
+        ("hfsplus", vec![(1024, b"H+\0\x04".to_vec()), (1064, vec![0, 0, 16, 0])]),
+        (
+            "f2fs",
+            vec![(1024, word(0xf2f5_2010)), (1028, vec![1, 0, 14, 0]), (1132, numbers), (1148, b"f\0l\0".to_vec())],
+        ),
+    ];
+    for (name, pieces) in cases {
+        let disk = Disk::new(4 * MIB as u64);
+        for (at, bytes) in pieces {
+            disk.writer().write_at(&bytes, at as u64).unwrap();
+        }
+        let found = signature::probe(disk.reader().as_ref()).unwrap().unwrap();
+        assert_eq!(found.format.name(), name);
+        assert_eq!(blkid(&disk.path), (name.to_owned(), found.label, found.uuid), "{name}");
     }
 }

@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
     align: u64,
     /// Derive identifiers from TEXT instead of the image's name and size, or the table's own identifier
     #[arg(long, value_name = "TEXT", help_heading = "Editing")]
-    seed: Option<String>,
+    pub(crate) seed: Option<String>,
     /// Make a new table though the disk holds something
     #[arg(long, requires = "init", help_heading = "Editing")]
     force: bool,
@@ -109,6 +109,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
         text.finish()?;
     }
     Ok(verdict)
+}
+
+/// Makes the changes that the arguments ask for, and says nothing.
+pub(crate) fn change(arguments: &Arguments) -> Result<()> {
+    edit::run(arguments)
 }
 
 impl Arguments {

@@ -1,8 +1,22 @@
 //! Importers, and the rules by which they take or refuse a machine.
+//!
+//! ```text
+//! Package + Importer ──► evaluate ──► [Finding { rule, severity, subject, message }]
+//! ```
+//!
+//! [`IMPORTERS`] is one table and the rules are another: who imports and what each minds. A rule says where it is known
+//! from; what is no more than an inference says so there. What a package breaks for everybody is not here: it is not read.
+
+mod importers;
+mod rules;
+#[cfg(test)]
+mod tests;
 
 use serde::Serialize;
 
 use crate::ovf::Package;
+
+pub use importers::IMPORTERS;
 
 /// How an importer takes a broken rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -80,13 +94,20 @@ pub struct Finding {
     pub message: String,
 }
 
-/// All importers.
-pub const IMPORTERS: &[Importer] = &[];
-
 /// Evaluates the rules about the descriptor and its machines, in the order of the table. Rules about the container (tar,
 /// manifest, the disks' own bytes) are not here.
 #[must_use]
 pub fn evaluate(package: &Package, importer: &Importer) -> Vec<Finding> {
-    let _ = (package, importer);
-    todo!()
+    let mut findings = Vec::new();
+    for row in rules::ROWS {
+        (row.check)(package, importer, &mut |severity, subject, message| {
+            findings.push(Finding { rule: &row.rule, severity, subject, message });
+        });
+    }
+    findings
+}
+
+/// The rules that [`evaluate`] knows.
+pub fn rules() -> impl Iterator<Item = &'static Rule> {
+    rules::ROWS.iter().map(|row| &row.rule)
 }
