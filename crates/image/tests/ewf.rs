@@ -27,23 +27,23 @@ fn disk() -> Vec<u8> {
 /// Has ewfacquire make evidence of `raw`, and returns its first file.
 fn acquire(folder: &Path, raw: &Path, format: &str, more: &[&str]) -> PathBuf {
     let target = folder.join(format!("{format}-{}", more.concat().replace(' ', "")));
-    let size = fs::metadata(raw).unwrap().len().to_string();
+    let size = fs::metadata(raw).expect("the test's own").len().to_string();
     let fixed = [
         "-q", "-u", "-C", "c", "-D", "d", "-E", "e", "-N", "n", "-e", "x", "-m", "fixed", "-M", "physical", "-o", "0",
         "-w",
     ];
-    let names = [target.to_str().unwrap(), raw.to_str().unwrap()];
+    let names = [target.to_str().expect("the test's own"), raw.to_str().expect("the test's own")];
     let own = ["-f", format, "-B", &size, "-t", names[0]];
     witness::must("ewfacquire", fixed.iter().chain(&own).chain(more).chain(&names[1..]));
-    let name = target.file_name().unwrap().to_str().unwrap().to_owned();
+    let name = target.file_name().expect("the test's own").to_str().expect("the test's own").to_owned();
     let firsts = ["E01", "e01", "s01"].map(|ending| folder.join(format!("{name}.{ending}")));
-    firsts.into_iter().find(|first| first.exists()).unwrap()
+    firsts.into_iter().find(|first| first.exists()).expect("the test's own")
 }
 
 fn check(path: &Path) -> CheckReport {
-    let source = Source::from_path(path, Access::ReadOnly).unwrap();
-    let check = Format::by_name("ewf").and_then(|format| format.check).unwrap();
-    check(CheckRequest { source, gate: &ReferenceGate::SameDirectory, repair: false }).unwrap()
+    let source = Source::from_path(path, Access::ReadOnly).expect("the test's own");
+    let check = Format::by_name("ewf").and_then(|format| format.check).expect("the test's own");
+    check(CheckRequest { source, gate: &ReferenceGate::SameDirectory, repair: false }).expect("the test's own")
 }
 
 #[test]
@@ -116,8 +116,8 @@ fn images_of_the_corpus_have_the_digest_that_they_note() {
 /// A small image in one file.
 fn small(folder: &Path) -> Vec<u8> {
     let raw = folder.join("small.raw");
-    fs::write(&raw, &disk()[..150 * 512]).unwrap();
-    fs::read(acquire(folder, &raw, "encase6", &["-c", "empty-block"])).unwrap()
+    fs::write(&raw, &disk()[..150 * 512]).expect("the test's own");
+    fs::read(acquire(folder, &raw, "encase6", &["-c", "empty-block"])).expect("the test's own")
 }
 
 fn open(bytes: Vec<u8>) -> transload_block::Result<transload_image::Opened> {
@@ -189,12 +189,12 @@ fn files_that_are_missing_or_belong_to_others_are_refused() {
 
 /// Sets what a file's image is known by.
 fn identify(path: &Path, section: &[u8], identity: u8) {
-    let mut bytes = fs::read(path).unwrap();
-    let section = bytes.windows(section.len()).position(|window| window == section).unwrap() + 76;
+    let mut bytes = fs::read(path).expect("the test's own");
+    let section = bytes.windows(section.len()).position(|window| window == section).expect("the test's own") + 76;
     bytes[section + 64..section + 80].fill(identity);
     let sum = transload_image::codec::adler32(&bytes[section..section + 1048]);
     bytes[section + 1048..section + 1052].copy_from_slice(&sum.to_le_bytes());
-    fs::write(path, bytes).unwrap();
+    fs::write(path, bytes).expect("the test's own");
 }
 
 #[test]

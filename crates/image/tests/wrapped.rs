@@ -25,10 +25,10 @@ fn disk() -> Vec<u8> {
 
 /// The same disk as several programs pack it, in one part and in several.
 fn packed(folder: &Path, plain: &Path) -> Vec<PathBuf> {
-    let bytes = fs::read(plain).unwrap();
+    let bytes = fs::read(plain).expect("the test's own");
     let halves = [folder.join("half.0"), folder.join("half.1")];
-    fs::write(&halves[0], &bytes[..200_001]).unwrap();
-    fs::write(&halves[1], &bytes[200_001..]).unwrap();
+    fs::write(&halves[0], &bytes[..200_001]).expect("the test's own");
+    fs::write(&halves[1], &bytes[200_001..]).expect("the test's own");
     let pack = |program: &str, options: &[&str], file: &Path| {
         let mut arguments = options.iter().map(std::ffi::OsStr::new).collect::<Vec<_>>();
         arguments.extend(["-c".as_ref(), file.as_os_str()]);
@@ -39,7 +39,7 @@ fn packed(folder: &Path, plain: &Path) -> Vec<PathBuf> {
     let mut made = Vec::new();
     let mut put = |name: &str, bytes: Vec<u8>| {
         let path = folder.join(name);
-        fs::write(&path, bytes).unwrap();
+        fs::write(&path, bytes).expect("the test's own");
         made.push(path);
     };
     let two = |program: &str, between: &[u8]| {
@@ -66,29 +66,29 @@ fn packed(folder: &Path, plain: &Path) -> Vec<PathBuf> {
 }
 
 fn format_of(path: &Path) -> &'static Format {
-    let name = match path.extension().unwrap().to_str().unwrap() {
+    let name = match path.extension().expect("the test's own").to_str().expect("the test's own") {
         "gz" => "gzip",
         "bz2" => "bzip2",
         "zst" => "zstd",
         other => other,
     };
-    Format::by_name(name).unwrap()
+    Format::by_name(name).expect("the test's own")
 }
 
 fn streamed(path: &Path, options: &str) -> Result<Box<dyn BlockStream>> {
     let format = format_of(path);
     let options = OptionValues::parse(format.open_options, Some(options).filter(|text| !text.is_empty()))?;
-    let input = Box::new(fs::File::open(path).unwrap());
-    format.stream.unwrap()(StreamRequest { input, options: &options })
+    let input = Box::new(fs::File::open(path).expect("the test's own"));
+    format.stream.expect("the test's own")(StreamRequest { input, options: &options })
 }
 
 fn drain(mut stream: Box<dyn BlockStream>) -> Result<Vec<u8>> {
     let mut all = Vec::new();
     while let Some(unit) = stream.next_unit(Vec::new())? {
-        all.resize(usize::try_from(unit.offset).unwrap(), 0);
+        all.resize(usize::try_from(unit.offset).expect("the test's own"), 0);
         match unit.payload {
             Payload::Plain(bytes) => all.extend(bytes),
-            Payload::Zero => all.resize(all.len() + usize::try_from(unit.length).unwrap(), 0),
+            Payload::Zero => all.resize(all.len() + usize::try_from(unit.length).expect("the test's own"), 0),
             Payload::Encoded { .. } => return Ok(all),
         }
     }
@@ -101,7 +101,7 @@ fn open(path: &Path) -> Result<transload_image::Opened> {
 
 fn check(path: &Path) -> Result<transload_image::CheckReport> {
     let source = Source::from_path(path, Access::ReadOnly)?;
-    format_of(path).check.unwrap()(CheckRequest { source, gate: &ReferenceGate::Deny, repair: false })
+    format_of(path).check.expect("the test's own")(CheckRequest { source, gate: &ReferenceGate::Deny, repair: false })
 }
 
 #[test]
@@ -191,10 +191,10 @@ fn xz_is_padded_by_its_own_rule() {
 
 fn gzipped(folder: &Path, bytes: &[u8]) -> PathBuf {
     let path = folder.join("inside");
-    fs::write(&path, bytes).unwrap();
+    fs::write(&path, bytes).expect("the test's own");
     let packed = witness::run("gzip", ["-c".as_ref(), path.as_os_str()]).stdout;
     let path = folder.join("outside.gz");
-    fs::write(&path, packed).unwrap();
+    fs::write(&path, packed).expect("the test's own");
     path
 }
 

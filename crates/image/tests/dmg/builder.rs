@@ -41,21 +41,21 @@ impl Method {
             Self::Raw => stored = plain.to_vec(),
             Self::Adc => stored = adc(plain),
             Self::Zlib => {
-                let mut encoder = codec::Encoder::new(Codec::Zlib, codec::Level::BALANCED).unwrap();
-                assert!(encoder.encode(plain, 2 * plain.len() + 1000, &mut stored).unwrap());
+                let mut encoder = codec::Encoder::new(Codec::Zlib, codec::Level::BALANCED).expect("the test's own");
+                assert!(encoder.encode(plain, 2 * plain.len() + 1000, &mut stored).expect("the test's own"));
             }
             Self::Bzip2 => {
                 let mut encoder = bzip2::write::BzEncoder::new(stored, bzip2::Compression::best());
-                encoder.write_all(plain).unwrap();
-                stored = encoder.finish().unwrap();
+                encoder.write_all(plain).expect("the test's own");
+                stored = encoder.finish().expect("the test's own");
             }
             Self::Lzfse => {
-                lzfse_rust::encode_bytes(plain, &mut stored).unwrap();
+                lzfse_rust::encode_bytes(plain, &mut stored).expect("the test's own");
             }
             Self::Lzma => {
                 let mut encoder = liblzma::write::XzEncoder::new(stored, 6);
-                encoder.write_all(plain).unwrap();
-                stored = encoder.finish().unwrap();
+                encoder.write_all(plain).expect("the test's own");
+                stored = encoder.finish().expect("the test's own");
             }
         }
         stored
@@ -70,15 +70,15 @@ fn adc(plain: &[u8]) -> Vec<u8> {
         let run = |from: usize| plain[from..].iter().take_while(|byte| **byte == plain[from - 1]).count().min(67);
         let length = if at > 0 { run(at) } else { 0 };
         if length >= 18 {
-            stored.extend([0x40 | u8::try_from(length - 4).unwrap(), 0, 0]);
+            stored.extend([0x40 | u8::try_from(length - 4).expect("the test's own"), 0, 0]);
             at += length;
         } else if length >= 3 {
-            stored.extend([u8::try_from(length - 3).unwrap() << 2, 0]);
+            stored.extend([u8::try_from(length - 3).expect("the test's own") << 2, 0]);
             at += length;
         } else {
             let literals = (1..128.min(plain.len() - at)).find(|length| run(at + length) >= 3);
             let literals = literals.unwrap_or(128.min(plain.len() - at));
-            stored.push(0x7f + u8::try_from(literals).unwrap());
+            stored.push(0x7f + u8::try_from(literals).expect("the test's own"));
             stored.extend_from_slice(&plain[at..at + literals]);
             at += literals;
         }
@@ -191,7 +191,7 @@ fn mish(first: u64, entries: &[Entry], sum: u32) -> Vec<u8> {
     table.extend([0, 0, 0, 2, 0, 0, 0, 32]);
     table.extend(sum.to_be_bytes());
     table.resize(200, 0);
-    table.extend(u32::try_from(entries.len()).unwrap().to_be_bytes());
+    table.extend(u32::try_from(entries.len()).expect("the test's own").to_be_bytes());
     for entry in entries {
         table.extend(entry.kind.to_be_bytes());
         table.extend([0; 4]);
@@ -228,7 +228,7 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
         }
         let word = three.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
         for digit in 0..4 {
-            let value = usize::try_from(word >> (18 - 6 * digit) & 63).unwrap();
+            let value = usize::try_from(word >> (18 - 6 * digit) & 63).expect("the test's own");
             text.push(if digit <= three.len() { char::from(DIGITS[value]) } else { '=' });
         }
     }
@@ -237,8 +237,8 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
 
 /// A resource fork with a `plst` and the `blkx` resources.
 fn fork(tables: &[Vec<u8>]) -> Vec<u8> {
-    let be16 = |number: usize| u16::try_from(number).unwrap().to_be_bytes();
-    let be32 = |number: usize| u32::try_from(number).unwrap().to_be_bytes();
+    let be16 = |number: usize| u16::try_from(number).expect("the test's own").to_be_bytes();
+    let be32 = |number: usize| u32::try_from(number).expect("the test's own").to_be_bytes();
     let mut data = Vec::new();
     let mut places = Vec::new();
     for table in tables {

@@ -21,8 +21,8 @@ pub(crate) fn open(bytes: Vec<u8>) -> transload_block::Result<Layer> {
 
 pub(crate) fn check(bytes: Vec<u8>) -> CheckReport {
     let source = Source::new(Arc::new(Memory::from(bytes)));
-    let check = Format::by_name("dmg").and_then(|format| format.check).unwrap();
-    check(CheckRequest { source, gate: &ReferenceGate::Deny, repair: false }).unwrap()
+    let check = Format::by_name("dmg").and_then(|format| format.check).expect("the test's own");
+    check(CheckRequest { source, gate: &ReferenceGate::Deny, repair: false }).expect("the test's own")
 }
 
 /// Text, noise, zeroes and an odd end.
