@@ -48,14 +48,22 @@ fn main() -> Result<()> {
         let (time, stored) = compress(&mut candidate, &units)?;
         let kept = stored.iter().filter(|unit| unit.is_none()).count();
         let size: usize = stored.iter().map(|unit| unit.as_ref().map_or(UNIT, Vec::len)).sum();
-        println!("| {} | {:.0} | {:.4} | {:.1} % |", candidate.name, rate(total, time), part(size, total), 100.0 * part(kept, units.len()));
+        println!(
+            "| {} | {:.0} | {:.4} | {:.1} % |",
+            candidate.name,
+            rate(total, time),
+            part(size, total),
+            100.0 * part(kept, units.len())
+        );
         if ["libdeflate 6", "zstd 3", "**VMDK `balanced`**"].contains(&candidate.name.as_str()) {
             samples.push((candidate.kind, stored));
         }
     }
     println!("\n| decompress | MB/s |\n|---|--:|");
     for (name, kind, mut decode) in decoders()? {
-        let Some((_, stored)) = samples.iter().find(|(of, _)| *of == kind) else { bail!("nothing to decode for {name}") };
+        let Some((_, stored)) = samples.iter().find(|(of, _)| *of == kind) else {
+            bail!("nothing to decode for {name}")
+        };
         let mut fastest = Duration::MAX;
         let mut room = vec![0; UNIT];
         let mut bytes = 0;

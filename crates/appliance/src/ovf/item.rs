@@ -33,8 +33,8 @@ pub(crate) mod resource {
 /// An item, as far as it is of use.
 #[derive(Debug)]
 pub(super) struct Item<'a> {
-    /// The line it begins in.
-    pub(super) line: u32,
+    /// Where it stands; its line takes a search, and is for messages alone.
+    node: Node<'a, 'a>,
     /// Its `InstanceID`.
     pub(super) id: &'a str,
     /// Its `ResourceType`; 0 where it has none.
@@ -68,14 +68,14 @@ pub(super) struct Item<'a> {
 }
 
 impl<'a> Item<'a> {
-    fn new(node: Node<'a, '_>) -> Self {
+    fn new(node: Node<'a, 'a>) -> Self {
         let subtypes = node.child_text("ResourceSubType").unwrap_or_default();
         let subtypes = subtypes.split([',', ' ']).map(str::trim).filter(|name| !name.is_empty()).collect();
         let config = node
             .children_named("Config")
             .filter_map(|config| Some((config.any_attribute("key")?, config.any_attribute("value")?)));
         Self {
-            line: line(node),
+            node,
             id: node.child_text("InstanceID").or_else(|| node.child_text("InstanceId")).unwrap_or_default(),
             kind: node.child_text("ResourceType").and_then(|text| text.parse().ok()).unwrap_or_default(),
             subtypes,
@@ -105,7 +105,7 @@ impl<'a> Item<'a> {
     }
 
     pub(super) fn corrupt(&self, text: &str) -> Error {
-        Error::new(ErrorKind::Corrupt, format!("OVF: line {}: {}: {text}", self.line, self.name))
+        Error::new(ErrorKind::Corrupt, format!("OVF: line {}: {}: {text}", line(self.node), self.name))
     }
 }
 
@@ -131,7 +131,7 @@ pub(super) fn described(items: &[Item<'_>]) -> Vec<DescribedItem> {
 /// The items of a `VirtualHardwareSection` in the default configuration.
 ///
 /// Bounds are left away. Of items that share an id the one for the default configuration counts, else the one for all.
-pub(super) fn items<'a>(section: Node<'a, '_>, sections: &Sections<'_>) -> Result<Vec<Item<'a>>> {
+pub(super) fn items<'a>(section: Node<'a, 'a>, sections: &Sections<'_>) -> Result<Vec<Item<'a>>> {
     let mut items: Vec<Item<'a>> = Vec::new();
     let mut by_id: HashMap<&str, (usize, bool)> = HashMap::new();
     let nodes = section.children().filter(|node| {

@@ -34,9 +34,7 @@ pub(crate) fn mode(text: &str) -> Result<u32, String> {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
-    let mut session = Session::new()?;
-    run_in(arguments, &mut session)?;
-    session.finish()?;
+    Session::run(|session| run_in(arguments, session))?;
     Ok(Verdict::Done)
 }
 

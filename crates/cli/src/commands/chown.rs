@@ -50,9 +50,7 @@ fn change(text: &str) -> Result<Change, String> {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
-    let mut session = Session::new()?;
-    run_in(arguments, &mut session)?;
-    session.finish()?;
+    Session::run(|session| run_in(arguments, session))?;
     Ok(Verdict::Done)
 }
 

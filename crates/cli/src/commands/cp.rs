@@ -39,9 +39,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
-    let mut session = Session::new()?;
-    run_in(arguments, &mut session)?;
-    session.finish()?;
+    Session::run(|session| run_in(arguments, session))?;
     Ok(Verdict::Done)
 }
 

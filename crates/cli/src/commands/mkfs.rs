@@ -88,9 +88,7 @@ struct Document {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
-    let mut session = Session::new()?;
-    run_in(arguments, &mut session)?;
-    session.finish()?;
+    Session::run(|session| run_in(arguments, session))?;
     Ok(Verdict::Done)
 }
 

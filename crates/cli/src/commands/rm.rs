@@ -34,9 +34,7 @@ pub(crate) struct Arguments {
 const DEEPEST: usize = 2048;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
-    let mut session = Session::new()?;
-    run_in(arguments, &mut session)?;
-    session.finish()?;
+    Session::run(|session| run_in(arguments, session))?;
     Ok(Verdict::Done)
 }
 

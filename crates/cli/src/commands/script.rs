@@ -107,7 +107,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
     let mut run = Run { seed: arguments.seed.as_deref(), files: files.as_ref(), session: None };
     let count = steps.len();
     for (number, line, step) in steps {
-        run.step(step).map_err(|error| at(&arguments.file, number, line, error))?;
+        if let Err(error) = run.step(step) {
+            // An image that is changed in place keeps what was done; the first error is the one to tell.
+            drop(run.settle());
+            return Err(at(&arguments.file, number, line, error));
+        }
     }
     run.settle()?;
     if let Some(files) = files {

@@ -68,6 +68,15 @@ impl Session {
         Ok(Self { images: Vec::new(), now, steady: std::env::var_os("SOURCE_DATE_EPOCH").is_some() })
     }
 
+    /// Does the work of a command in a session of its own. What was changed is written also when the work fails half way:
+    /// half of the changes in memory and half on the disk would be worse than a part of them done.
+    pub(crate) fn run(work: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let mut session = Self::new()?;
+        let done = work(&mut session);
+        let finished = session.finish();
+        done.and(finished)
+    }
+
     /// Opens the image at `path` for writing, before anything else opens it for reading.
     pub(crate) fn open_writable(&mut self, path: &Path, args: &FileArgs) -> Result<()> {
         if let Some(image) = self.images.iter().find(|image| image.path == path) {

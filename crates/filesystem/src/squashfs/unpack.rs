@@ -1,10 +1,12 @@
 //! The compressions of squashfs.
 
-use std::io::Read;
-
+use liblzma::stream::{Action, Status, Stream};
 use transload_block::Result;
 
 use crate::fields::{corrupt, unsupported};
+
+/// Memory that a stream of xz may ask for.
+const MOST_MEMORY: u64 = 64 << 20;
 
 /// How blocks are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,18 +46,15 @@ impl Codec {
                 zstd::bulk::decompress_to_buffer(packed, &mut out[..]).map_err(|error| broken(error.to_string()))?
             }
             Self::Xz => {
-                // One byte more than there may be, so that the end and its checksum are met.
-                out.push(0);
-                let mut reader = lzma_rust2::XzReader::new(packed, false);
-                let mut done = 0;
-                loop {
-                    match reader.read(&mut out[done..]) {
-                        Ok(0) => break done,
-                        Ok(count) if done + count <= most => done += count,
-                        Ok(_) => return Err(broken(format!("it holds more than {most} bytes"))),
-                        Err(error) => return Err(broken(error.to_string())),
-                    }
+                // A dictionary is no larger than a block, and that than a mebibyte.
+                let stream = Stream::new_stream_decoder(MOST_MEMORY, 0);
+                let mut stream = stream.map_err(|error| broken(error.to_string()))?;
+                match stream.process(packed, &mut out, Action::Finish) {
+                    Ok(Status::StreamEnd) => {}
+                    Ok(status) => return Err(broken(format!("its stream does not end ({status:?})"))),
+                    Err(error) => return Err(broken(error.to_string())),
                 }
+                usize::try_from(stream.total_out()).unwrap_or(most)
             }
         };
         out.truncate(length);

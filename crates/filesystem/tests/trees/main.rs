@@ -3,6 +3,7 @@
 mod compare;
 mod ext;
 mod fat;
+mod hostile;
 mod mount;
 mod ntfs;
 mod others;

@@ -7,8 +7,8 @@ use zerocopy::FromBytes;
 
 use super::Gpt;
 use super::layout::{ENTRY_SIZE, HEADER_SIZE, Header, MAX_ARRAY, REVISION, SIGNATURE, header_crc};
+use crate::Finding;
 use crate::table::read_sector;
-use crate::{Finding, Guid};
 
 /// The sizes of sectors that disks have.
 const SECTOR_SIZES: [u32; 2] = [512, 4096];
@@ -234,9 +234,6 @@ fn check_header(sector: &[u8], lba: u64, sectors: u64) -> Result<(Header, std::o
     if first > last.saturating_add(1) || first < 2 {
         return corrupt(format!("the usable sectors are {first} to {last}"));
     }
-    if Guid::from_disk(header.disk_guid) == Guid::NIL {
-        return corrupt(String::from("the disk's GUID is zero"));
-    }
     Ok((header, array_place(&header, sector.len() as u64, lba, sectors)?))
 }
 
@@ -254,12 +251,10 @@ fn array_place(header: &Header, sector_size: u64, lba: u64, sectors: u64) -> Res
     }
     let first = header.entries_lba.get();
     let end = first.checked_add(bytes.div_ceil(sector_size)).filter(|end| *end <= sectors);
-    let Some(end) = end.filter(|end| first >= 2 && !(first..*end).contains(&lba)) else {
-        return Err(corrupt(format!(
-            "{bytes} bytes of entries at sector {first} of {sectors}, with the header at {lba}"
-        )));
-    };
-    debug_assert!(end >= first, "an array of entries does not end before it begins");
+    if end.is_none_or(|end| first < 2 || (first..end).contains(&lba)) {
+        let text = format!("{bytes} bytes of entries at sector {first} of {sectors}, with the header at {lba}");
+        return Err(corrupt(text));
+    }
     let start = first * sector_size;
     Ok(start..start + bytes)
 }

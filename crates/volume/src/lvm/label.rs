@@ -100,11 +100,10 @@ fn parse_label(sector: &[u8], number: u64) -> Option<Label> {
     }
     let body = sector.get(usize::try_from(header.offset.get()).ok()?..)?;
     let uuid = body.get(..UUID).filter(|uuid| uuid.iter().all(u8::is_ascii_graphic))?;
-    // The device's size, then a list of data areas and one of metadata areas, each with an empty area at its end.
+    // The device's size, then a list of data areas, of which the group's text says more, and one of metadata areas.
     let mut rest = body.get(UUID + 8..)?;
-    let data = take_areas(&mut rest)?;
+    take_areas(&mut rest)?;
     let areas = take_areas(&mut rest)?;
-    debug_assert!(data.len() <= MAX_AREAS, "a list is bounded");
     Some(Label { uuid: dashed(uuid), areas })
 }
 
