@@ -8,6 +8,7 @@ use std::sync::Arc;
 use transload_block::{Codec, ErrorKind, Memory, Payload, Storage};
 
 use super::descriptor::Descriptor;
+use super::strict::StrictScan;
 use crate::{Access, CheckRequest, OpenRequest, OptionValues, ReferenceGate, Source, StreamRequest, codec, properties};
 
 /// The disk whose stream is kept as a whole.
@@ -32,8 +33,9 @@ pub fn fuzz_open(bytes: &[u8]) {
 }
 
 /// Reads `bytes` as a stream to its end: units ascend inside the disk, and a stream that ends soundly has the content
-/// that random access finds, where that opens it.
+/// that random access finds, where that opens it. The strict scan ends, too, with grains inside the disk.
 pub fn fuzz_stream(bytes: &[u8]) {
+    strict_scan(bytes);
     let request = StreamRequest { input: Box::new(Cursor::new(bytes.to_vec())), options: &OptionValues::default() };
     let Ok(mut stream) = super::stream::stream(request) else { return };
     let size = stream.size().expect("known from the header");
@@ -71,6 +73,18 @@ pub fn fuzz_stream(bytes: &[u8]) {
     if let Some(content) = content {
         compare_with_random_access(bytes, &content);
     }
+}
+
+fn strict_scan(bytes: &[u8]) {
+    let source = Source::new(Arc::new(Memory::from(bytes.to_vec())));
+    let Ok(mut scan) = StrictScan::begin(&source, bytes) else { return };
+    let (mut stored, mut grains) = (Vec::new(), 0);
+    while let Ok(Some(grain)) = scan.next_grain(&mut stored) {
+        grains += 1;
+        assert!(grain.offset + grain.valid <= scan.facts().capacity, "grains are inside the disk");
+        assert!(grain.valid > 0 && grain.valid <= grain.whole && stored.len() <= bytes.len(), "grains are whole");
+    }
+    assert!(scan.facts().grains >= grains && scan.facts().trailing <= bytes.len() as u64);
 }
 
 /// A stream can be made whose tables say something else than its markers, so that a difference proves nothing; that the
