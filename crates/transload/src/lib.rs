@@ -115,7 +115,13 @@ pub fn convert_file(from: impl AsRef<Path>, to: impl Into<PathBuf>, settings: &S
 
 /// Every property that must hold for any bytes, by the crate that reads them: what the fuzz targets call.
 #[doc(hidden)]
-pub const PROPERTIES: &[&[block::Property]] = &[image::properties::ALL, inspect::properties::ALL, nbd::properties::ALL, volume::properties::ALL];
+pub const PROPERTIES: &[&[block::Property]] = &[
+    filesystem::properties::ALL,
+    image::properties::ALL,
+    inspect::properties::ALL,
+    nbd::properties::ALL,
+    volume::properties::ALL,
+];
 
 /// The README's example, compiled with the documentation's tests.
 #[cfg(doctest)]
