@@ -34,6 +34,7 @@ mod mapped;
 mod ntfs;
 mod path;
 mod probe;
+pub mod properties;
 mod squashfs;
 pub mod tar;
 mod text;

@@ -118,6 +118,7 @@ pub fn convert_file(from: impl AsRef<Path>, to: impl Into<PathBuf>, settings: &S
 #[doc(hidden)]
 pub const PROPERTIES: &[&[block::Property]] = &[
     appliance::properties::ALL,
+    filesystem::properties::ALL,
     image::properties::ALL,
     inspect::properties::ALL,
     nbd::properties::ALL,

@@ -53,6 +53,10 @@ struct Destination {
 
 pub(crate) fn run_in(arguments: &Arguments, session: &mut Session) -> Result<()> {
     let Some((last, sources)) = arguments.addresses.split_last() else { return Ok(()) };
+    if arguments.addresses.iter().all(|address| address.path.is_none()) {
+        let text = "neither side is in an image: IMG[#VOLUME]:/PATH";
+        return Err(Error::new(ErrorKind::InvalidInput, text).with_remedy("copy files of the host with cp"));
+    }
     let several = sources.len() > 1;
     let destination = match &last.path {
         Some(path) => image_destination(last, path, several, arguments, session)?,

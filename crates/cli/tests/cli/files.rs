@@ -162,3 +162,45 @@ fn gnu_tar_unpacks_a_tree_with_everything() {
     let output = run(path, &["tar", "disk.qcow2#2:/nothing"]);
     assert_eq!(output.status.code(), Some(1));
 }
+
+/// All of a real system, out of four kinds of images, against what the kernel sees: every byte and all metadata.
+#[test]
+#[ignore = "takes minutes, and needs a disk that TRANSLOAD_REAL_DISK names (made by xtask/disks/make-disk.sh), and root"]
+fn a_real_system_is_the_same_to_gnu_tar_on_the_kernels_mount() {
+    let Some(disk) = std::env::var_os("TRANSLOAD_REAL_DISK").map(std::path::PathBuf::from) else {
+        eprintln!("SKIPPED: TRANSLOAD_REAL_DISK names no disk");
+        return;
+    };
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = folder.path();
+    symlink(&disk, path.join("real.raw")).unwrap();
+    let partitions = document(path, &["partitions", "real.raw"]);
+    let root = partitions["partitions"].as_array().unwrap().iter().find(|part| part["number"] == 2).unwrap();
+    let start = root["start"].as_u64().unwrap();
+    let mounted = path.join("mounted");
+    fs::create_dir(&mounted).unwrap();
+    let options = format!("ro,loop,noload,offset={start}");
+    let mount = Command::new("mount").args(["-o", &options]).arg(&disk).arg(&mounted).status().unwrap();
+    if !mount.success() {
+        eprintln!("SKIPPED: mounting is not possible here");
+        return;
+    }
+    succeed(path, &["convert", "-c", "real.raw", "base.qcow2"]);
+    succeed(path, &["create", "-o", "backing_file=base.qcow2,backing_fmt=qcow2", "chained.qcow2"]);
+    succeed(path, &["convert", "real.raw", "real.vmdk"]);
+    let mut wrong = Vec::new();
+    for image in ["real.raw", "base.qcow2", "chained.qcow2", "real.vmdk"] {
+        let mut archive = transload(path, &["tar", image]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let output = Command::new("tar")
+            .args(["--diff", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-f", "-", "-C"])
+            .arg(&mounted)
+            .stdin(archive.stdout.take().unwrap())
+            .output()
+            .unwrap();
+        if !archive.wait().unwrap().success() || !output.status.success() {
+            wrong.push(format!("{image}: {}", String::from_utf8_lossy(&output.stdout)));
+        }
+    }
+    assert!(Command::new("umount").arg(&mounted).status().unwrap().success());
+    assert!(wrong.is_empty(), "{wrong:?}");
+}

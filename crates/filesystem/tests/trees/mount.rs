@@ -43,7 +43,14 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        let status = Command::new("umount").arg(&self.folder).status();
-        assert!(status.is_ok_and(|status| status.success()) || std::thread::panicking(), "umount failed");
+        // A program that another test starts holds our files open for the moment before it becomes that program.
+        for _ in 0..100 {
+            let output = Command::new("umount").arg(&self.folder).output();
+            if output.is_ok_and(|output| output.status.success()) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        assert!(std::thread::panicking(), "{}: umount failed", self.folder.display());
     }
 }

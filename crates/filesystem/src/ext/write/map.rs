@@ -57,7 +57,11 @@ impl Ext {
             self.note_large_file(state);
         }
         inode.set_size(size);
-        self.set_map(state, inode, &pieces)
+        self.set_map(state, inode, &pieces).inspect_err(|_| {
+            // The inode names none of them.
+            inode.block_area_mut().fill(0);
+            self.give_back(state, &pieces);
+        })
     }
 
     fn check_size(&self, size: u64) -> Result<()> {

@@ -64,6 +64,26 @@ impl Ext {
         Ok(state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Has `fill` give a new inode what it names, and puts it into its folder. What was taken for one that does not come to be
+    /// is given back.
+    fn place(
+        &self,
+        state: &mut State,
+        parent: Inode,
+        name: &[u8],
+        mut inode: Inode,
+        fill: impl FnOnce(&mut State, &mut Inode) -> Result<()>,
+    ) -> Result<FileId> {
+        let filled = fill(state, &mut inode).and_then(|()| self.write_inode(&mut inode));
+        let placed = filled.and_then(|()| self.insert(state, parent, name, inode.number, inode.kind));
+        if let Err(error) = placed {
+            // The first error is the one to tell.
+            drop(self.free_inode(state, &mut inode));
+            return Err(error);
+        }
+        Ok(FileId(inode.number.into()))
+    }
+
     /// A folder that a name is to be put into, where the name is free and can be one.
     fn folder_for(&self, state: &mut State, dir: FileId, name: &[u8]) -> Result<Inode> {
         let folder = self.inode(dir)?;
@@ -93,20 +113,20 @@ impl FileSystemWrite for Ext {
     fn create_dir(&self, dir: FileId, name: &[u8], attributes: &Attributes) -> Result<FileId> {
         let mut state = self.state()?;
         let parent = self.folder_for(&mut state, dir, name)?;
-        let mut inode = self.new_inode(&mut state, FileKind::Directory, &parent, attributes)?;
-        let block = self.allocate_block(&mut state, inode.number)?;
-        self.write_block(block, &self.first_folder_block(&inode, parent.number))?;
-        let block_size = u64::from(self.superblock.block_size);
-        self.set_map(&mut state, &mut inode, &[(0, 1, block)])?;
-        inode.set_size(block_size);
-        inode.set_links(2);
-        self.set_xattrs(&mut state, &mut inode, attributes)?;
-        self.write_inode(&mut inode)?;
-        self.insert(&mut state, parent, name, inode.number, FileKind::Directory)?;
+        let number = parent.number;
+        let inode = self.new_inode(&mut state, FileKind::Directory, &parent, attributes)?;
+        let id = self.place(&mut state, parent, name, inode, |state, inode| {
+            let block = self.allocate_block(state, inode.number)?;
+            self.write_block(block, &self.first_folder_block(inode, number))?;
+            self.set_map(state, inode, &[(0, 1, block)])?;
+            inode.set_size(self.superblock.block_size.into());
+            inode.set_links(2);
+            self.set_xattrs(state, inode, attributes)
+        })?;
         let mut parent = self.inode(dir)?;
         parent.add_link();
         self.write_inode(&mut parent)?;
-        Ok(FileId(inode.number.into()))
+        Ok(id)
     }
 
     fn create_file(
@@ -118,16 +138,11 @@ impl FileSystemWrite for Ext {
     ) -> Result<FileId> {
         let mut state = self.state()?;
         let parent = self.folder_for(&mut state, dir, name)?;
-        let mut inode = self.new_inode(&mut state, FileKind::Regular, &parent, attributes)?;
-        let written = self.write_contents(&mut state, &mut inode, contents);
-        if let Err(error) = written.and_then(|()| self.set_xattrs(&mut state, &mut inode, attributes)) {
-            // What was taken for a file that does not come to be is given back; the first error is the one to tell.
-            drop(self.free_inode(&mut state, &mut inode));
-            return Err(error);
-        }
-        self.write_inode(&mut inode)?;
-        self.insert(&mut state, parent, name, inode.number, FileKind::Regular)?;
-        Ok(FileId(inode.number.into()))
+        let inode = self.new_inode(&mut state, FileKind::Regular, &parent, attributes)?;
+        self.place(&mut state, parent, name, inode, |state, inode| {
+            self.write_contents(state, inode, contents)?;
+            self.set_xattrs(state, inode, attributes)
+        })
     }
 
     fn create_symlink(&self, dir: FileId, name: &[u8], target: &[u8], attributes: &Attributes) -> Result<FileId> {
@@ -137,21 +152,20 @@ impl FileSystemWrite for Ext {
             return Err(invalid(format!("a symbolic link of {} bytes", target.len())));
         }
         let parent = self.folder_for(&mut state, dir, name)?;
-        let mut inode = self.new_inode(&mut state, FileKind::Symlink, &parent, attributes)?;
-        if target.len() < 60 {
-            inode.set_fast_link(target);
-        } else {
-            let block = self.allocate_block(&mut state, inode.number)?;
-            let mut bytes = target.to_vec();
-            bytes.resize(self.superblock.block_size as usize, 0);
-            self.cache.write_through(&bytes, self.block_offset(block)?)?;
-            self.set_map(&mut state, &mut inode, &[(0, 1, block)])?;
-        }
-        inode.set_size(target.len() as u64);
-        self.set_xattrs(&mut state, &mut inode, attributes)?;
-        self.write_inode(&mut inode)?;
-        self.insert(&mut state, parent, name, inode.number, FileKind::Symlink)?;
-        Ok(FileId(inode.number.into()))
+        let inode = self.new_inode(&mut state, FileKind::Symlink, &parent, attributes)?;
+        self.place(&mut state, parent, name, inode, |state, inode| {
+            if target.len() < 60 {
+                inode.set_fast_link(target);
+            } else {
+                let block = self.allocate_block(state, inode.number)?;
+                let mut bytes = target.to_vec();
+                bytes.resize(self.superblock.block_size as usize, 0);
+                self.cache.write_through(&bytes, self.block_offset(block)?)?;
+                self.set_map(state, inode, &[(0, 1, block)])?;
+            }
+            inode.set_size(target.len() as u64);
+            self.set_xattrs(state, inode, attributes)
+        })
     }
 
     fn create_node(
@@ -167,12 +181,11 @@ impl FileSystemWrite for Ext {
             return Err(invalid(format!("a {} is made in another way", kind.name())));
         }
         let parent = self.folder_for(&mut state, dir, name)?;
-        let mut inode = self.new_inode(&mut state, kind, &parent, attributes)?;
-        inode.set_device(kind, device)?;
-        self.set_xattrs(&mut state, &mut inode, attributes)?;
-        self.write_inode(&mut inode)?;
-        self.insert(&mut state, parent, name, inode.number, kind)?;
-        Ok(FileId(inode.number.into()))
+        let inode = self.new_inode(&mut state, kind, &parent, attributes)?;
+        self.place(&mut state, parent, name, inode, |state, inode| {
+            inode.set_device(kind, device)?;
+            self.set_xattrs(state, inode, attributes)
+        })
     }
 
     fn link(&self, dir: FileId, name: &[u8], id: FileId) -> Result<()> {
