@@ -127,10 +127,10 @@ fn vdi_by_signature_and_version() {
         let header = [0xbeda_107f_u32.to_le_bytes(), version.to_le_bytes()].concat();
         file(4096, &[(0, b"<<< Oracle VM VirtualBox Disk Image >>>\n"), (0x40, &header)])
     };
-    for version in [0x0001_0001, 0x0001_0000, 1, 2] {
+    // A version that is not known is refused by name when it is opened, and no raw disk.
+    for version in [0x0001_0001, 0x0001_0000, 1, 2, 0x0002_0000] {
         assert_eq!(names(&vdi(version)), ["vdi"], "{version:x}");
     }
-    assert_eq!(names(&vdi(0x0002_0000)), ["raw"]);
 }
 
 #[test]
