@@ -80,7 +80,7 @@ pub(crate) fn nbd_address(path: &Path) -> Option<&str> {
 }
 
 /// The bytes at `path`: a file, or the export of an NBD server whose address it is.
-fn file_or_export(path: &Path, access: Access) -> Result<Source> {
+pub(crate) fn file_or_export(path: &Path, access: Access) -> Result<Source> {
     let Some(address) = nbd_address(path) else { return Source::from_path(path, access) };
     let settings = ConnectSettings { read_only: access == Access::ReadOnly, ..ConnectSettings::default() };
     let disk = Arc::new(NbdDisk::connect(&address.parse()?, &settings)?);
