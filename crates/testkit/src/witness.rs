@@ -206,7 +206,7 @@ pub fn python(script: &str, arguments: &[&Path]) -> String {
 /// What OpenStack's gate says of an image: `safe` with the format and the size, or `refused` with the reason.
 ///
 /// # Panics
-/// As [`python`].
+/// As [`python()`].
 #[must_use]
 pub fn openstack(image: &Path) -> String {
     let script = "
