@@ -299,3 +299,19 @@ pub trait FileSystemExt: FileSystem {
 }
 
 impl<F: FileSystem + ?Sized> FileSystemExt for F {}
+
+/// Finds the file of this name in a folder by reading the folder: for filesystems whose names are told apart byte by byte.
+///
+/// # Errors
+/// As [`FileSystem::read_dir`].
+pub(crate) fn find_entry(filesystem: &impl FileSystem, dir: FileId, name: &[u8]) -> Result<Option<FileId>> {
+    let mut found = None;
+    filesystem.read_dir(dir, &mut |entry| {
+        if entry.name == name {
+            found = Some(entry.id);
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(found)
+}

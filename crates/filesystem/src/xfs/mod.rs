@@ -72,15 +72,7 @@ impl FileSystem for Xfs {
     }
 
     fn lookup(&self, dir: FileId, name: &[u8]) -> Result<Option<FileId>> {
-        let mut found = None;
-        self.read_dir(dir, &mut |entry| {
-            if entry.name == name {
-                found = Some(entry.id);
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
-        })?;
-        Ok(found)
+        crate::contract::find_entry(self, dir, name)
     }
 
     fn open(&self, id: FileId) -> Result<Arc<dyn BlockRead>> {
