@@ -64,6 +64,7 @@ use std::path::{Path, PathBuf};
 pub mod describe;
 pub mod export;
 pub mod import;
+pub mod location;
 pub mod repack;
 pub mod validate;
 
