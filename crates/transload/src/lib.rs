@@ -66,6 +66,7 @@ pub mod export;
 pub mod import;
 pub mod location;
 pub mod repack;
+pub mod upload;
 pub mod validate;
 
 pub use transload_appliance as appliance;
