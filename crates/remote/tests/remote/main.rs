@@ -6,6 +6,7 @@
 )]
 
 mod http;
+mod object;
 mod policy;
 
 use std::time::Duration;
