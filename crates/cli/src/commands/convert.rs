@@ -14,9 +14,12 @@ use transload::convert::{
 };
 use transload::image::codec::Level;
 use transload::image::{Format, OptionValues};
+use transload::location::Location;
+use transload::remote::Checksum;
 
 use crate::args::{self, Digest, ProgressArgs, ReadArgs, ReferenceArgs, SpoolArgs};
 use crate::failure::Verdict;
+use crate::input::SourceSettings;
 use crate::text::{self, Text};
 use crate::{help, input, interrupt, progress, target};
 
@@ -70,6 +73,9 @@ pub(crate) struct Arguments {
     /// Print the digest of the bytes that a guest sees; may be given twice
     #[arg(long = "digest", value_name = "ALGORITHM", value_enum)]
     digests: Vec<Digest>,
+    /// The digest that the source's bytes must have, such as sha256:…; nothing appears if they have another
+    #[arg(long, value_name = "ALGORITHM:HEX", value_parser = args::checksum)]
+    checksum: Option<Checksum>,
     /// Say how it would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -241,14 +247,19 @@ fn source(arguments: &Arguments, format: &Format, cancel: &Cancel) -> Result<Inp
         spool: SpoolArgs::default(),
         references: arguments.references.clone(),
     };
-    let spool = arguments.spool.then(|| spool_folder(&arguments.target));
-    if !input::is_standard_stream(&arguments.source) {
-        target::refuse_source(&arguments.target, &arguments.source)?;
-        let cache_bytes = cache_bytes(arguments.memory);
-        let sized = !grows(arguments, format);
-        return input::source(&arguments.source, &read, spool.as_deref(), sized, cache_bytes, cancel);
+    let folder = spool_folder(&arguments.target);
+    let settings = SourceSettings {
+        spool: arguments.spool.then_some(folder.as_path()),
+        folder: &folder,
+        sized: !grows(arguments, format),
+        cache_bytes: cache_bytes(arguments.memory),
+        checksum: arguments.checksum.as_ref(),
+    };
+    if input::is_standard_stream(&arguments.source) {
+        return input::standard_input(&read, &settings, cancel);
     }
-    input::standard_input(&read, spool.as_deref(), cache_bytes(arguments.memory), cancel)
+    target::refuse_source(&arguments.target, &arguments.source)?;
+    input::source(&arguments.source, &read, &settings, cancel)
 }
 
 /// The source's share of the memory: a quarter, as the engine reckons.
@@ -256,9 +267,10 @@ fn cache_bytes(memory: u64) -> usize {
     usize::try_from(memory / 4).unwrap_or(usize::MAX)
 }
 
-/// Where standard input is stored: beside the target, which has room for a disk, or with the other temporary files.
+/// Where what comes once is stored: beside the target, which has room for a disk, or with the other temporary files.
 fn spool_folder(target: &Path) -> PathBuf {
-    let beside = target.parent().filter(|_| !input::is_standard_stream(target) && !target::is_block_device(target));
+    let is_file = matches!(Location::of(target), Location::File(_)) && !input::is_standard_stream(target);
+    let beside = target.parent().filter(|_| is_file && !target::is_block_device(target));
     match beside {
         Some(folder) if folder.as_os_str().is_empty() => PathBuf::from("."),
         Some(folder) => folder.to_path_buf(),
