@@ -173,7 +173,10 @@ mod tests {
         let mut pace = Pace::default();
         let start = Instant::now();
         let at = |seconds: u64, done| {
-            (JobProgress { done_bytes: done, total_bytes: Some(1000), ..JobProgress::default() }, start + Duration::from_secs(seconds))
+            (
+                JobProgress { done_bytes: done, total_bytes: Some(1000), ..JobProgress::default() },
+                start + Duration::from_secs(seconds),
+            )
         };
         let (mut progress, now) = at(0, 0);
         pace.take(&mut progress, now);

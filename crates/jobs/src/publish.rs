@@ -184,6 +184,27 @@ impl Plan {
         Ok(())
     }
 
+    /// Every file that will be, with its length. For before the renames.
+    ///
+    /// # Errors
+    /// What the operating system answers.
+    pub fn files(&self) -> Result<Vec<(PathBuf, u64)>> {
+        let mut found = Vec::new();
+        for one in &self.moves {
+            let from = self.staging.join(&one.from);
+            if !one.what.folder {
+                found.push((one.to.clone(), one.what.size));
+                continue;
+            }
+            for inner in entries(&from)? {
+                let size = fs::metadata(&inner).map_err(|error| Error::io(inner.display().to_string(), error))?.len();
+                found.push((one.to.join(inner.file_name().unwrap_or_default()), size));
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
     /// The folder that the files come from, relative names of which the moves have.
     #[must_use]
     pub fn staging(&self) -> &Path {

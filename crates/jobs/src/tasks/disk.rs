@@ -13,31 +13,36 @@ use transload::convert::{
 };
 use transload::image::{CheckRequest, FORMATS, FileIdentity, Format, OptionValues};
 
-use super::source::known_format;
+use super::source::{Wish, known_format};
+use super::target::Place;
 use super::{Context, Made, Produced, details};
-use crate::model::{
-    CheckJob, Codec, ConvertJob, Digest, DigestJob, DigestName, JobResult, Prealloc,
-};
+use crate::model::{CheckJob, Codec, ConvertJob, Digest, DigestJob, DigestName, JobResult, Prealloc};
 
 pub(super) fn convert(context: &Context, job: &ConvertJob) -> Result<Produced> {
     let format = target_format(job)?;
     let settings = settings(context, job, format)?;
-    let prepared = context.prepare(&job.source, &job.read)?;
-    let staging = context.stage(&job.target, job.force)?;
-    let spool = job.spool.then(|| staging.folder());
-    let input = prepared.into_input(spool, format.name != "raw", &context.cancel)?;
-    refuse_source(&input, staging.target())?;
-    let output = Output::Path(staging.path());
+    let place = context.place(&job.target, job.force)?;
+    let beside = match &place {
+        Place::Staged(staging) => staging.folder().to_owned(),
+        // There is nowhere else to store a disk while it is on its way from one address to another.
+        Place::Uploaded(_) => std::env::temp_dir(),
+    };
+    let wish = Wish { spool: job.spool.then_some(&*beside), folder: &beside, sized: format.name != "raw" };
+    let input = context.input(&job.source, &job.read, &wish)?;
+    let output = match &place {
+        Place::Staged(staging) => {
+            refuse_source(&input, staging.target())?;
+            Output::Path(staging.path())
+        }
+        Place::Uploaded(upload) => Output::Pipe(Box::new(upload.writer())),
+    };
     let plan = Plan::new(&input, &output, &settings)?;
     let report = plan.run(input, output, &settings)?;
-    let fields = [
-        ("source", json!(job.source.as_str())),
-        ("target", json!(job.target.as_str())),
-        ("format", json!(format.name)),
-    ];
+    let fields =
+        [("source", json!(job.source.shown())), ("target", json!(job.target.shown())), ("format", json!(format.name))];
     Ok(Produced {
         result: JobResult {
-            output: Some(job.target.as_str().to_owned()),
+            output: Some(job.target.shown()),
             format: Some(format.name.to_owned()),
             written_bytes: report.written,
             capacity_bytes: report.virtual_size,
@@ -46,7 +51,7 @@ pub(super) fn convert(context: &Context, job: &ConvertJob) -> Result<Produced> {
             ..JobResult::default()
         },
         warnings: report.warnings,
-        made: Made::Staged(staging),
+        made: place.made(),
         force: job.force,
     })
 }
@@ -60,7 +65,7 @@ fn target_format(job: &ConvertJob) -> Result<&'static Format> {
     let writable = |format: &&Format| format.create.is_some() || format.sink.is_some();
     format.filter(writable).ok_or_else(|| {
         let names: Vec<_> = FORMATS.iter().copied().filter(writable).map(|format| format.name).collect();
-        let text = format!("{}: no format that can be written", job.target.as_str());
+        let text = format!("{}: no format that can be written", job.target.shown());
         Error::new(ErrorKind::InvalidInput, text).with_remedy(format!("name one in `format`: {}", names.join(", ")))
     })
 }
@@ -76,8 +81,8 @@ fn settings(context: &Context, job: &ConvertJob, format: &'static Format) -> Res
         Some(Codec::Zstd) => Some(CompressionKind::Zstd),
         Some(Codec::Auto) | None => None,
     };
-    let compression = (job.compress.is_some() || level.is_some())
-        .then(|| Compression { kind, level: level.unwrap_or_default() });
+    let compression =
+        (job.compress.is_some() || level.is_some()).then(|| Compression { kind, level: level.unwrap_or_default() });
     let mut digests: Vec<DigestKind> = Vec::new();
     for name in &job.digests {
         let kind = kind_of(*name);
@@ -98,6 +103,7 @@ fn settings(context: &Context, job: &ConvertJob, format: &'static Format) -> Res
         verify: job.verify,
         digests,
         seed: job.seed.clone(),
+        pipe_name: Some(job.target.file_name().to_owned()),
         progress: Some(Arc::clone(&context.meter) as Arc<dyn Progress>),
         cancel: context.cancel.clone(),
         ..Settings::new(format)
@@ -128,7 +134,7 @@ pub(super) fn digest(context: &Context, job: &DigestJob) -> Result<Produced> {
     let images: Vec<_> = digests
         .iter()
         .map(|digest| {
-            json!({ "image": job.source.as_str(), "virtual-size": device.size(), "algorithm": digest.algorithm, "hex": digest.hex })
+            json!({ "image": job.source.shown(), "virtual-size": device.size(), "algorithm": digest.algorithm, "hex": digest.hex })
         })
         .collect();
     Ok(Produced {
@@ -149,16 +155,13 @@ pub(super) fn check(context: &Context, job: &CheckJob) -> Result<Produced> {
     let prepared = context.prepare(&job.source, &job.read)?;
     let format = prepared.format;
     let check = format.check.ok_or_else(|| {
-        let text = format!("{}: {} images have no metadata that can be checked", job.source.as_str(), format.title);
+        let text = format!("{}: {} images have no metadata that can be checked", job.source.shown(), format.title);
         Error::new(ErrorKind::Unsupported, text)
     })?;
     let gate = prepared.gate().clone();
     let report = check(CheckRequest { source: prepared.source, gate: &gate, repair: false })?;
-    let fields = [
-        ("image", json!(job.source.as_str())),
-        ("format", json!(format.name)),
-        ("clean", json!(report.is_clean())),
-    ];
+    let fields =
+        [("image", json!(job.source.shown())), ("format", json!(format.name)), ("clean", json!(report.is_clean()))];
     Ok(Produced {
         result: JobResult {
             format: Some(format.name.to_owned()),

@@ -1,6 +1,5 @@
 //! Jobs on machines: export, import, validate.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -8,12 +7,15 @@ use transload::appliance::ova::ManifestAlgorithm;
 use transload::appliance::profile::IMPORTERS;
 use transload::block::{Error, ErrorKind, Result};
 use transload::convert::Progress;
-use transload::export::{ExportPlan, ExportSettings, ExportTarget, MachineProgress, MachineSource, Nvram, SourceSettings};
+use transload::export::{
+    ExportPlan, ExportSettings, ExportTarget, MachineProgress, MachineSource, Nvram, SourceSettings,
+};
 use transload::image::ReferenceGate;
-use transload::import::{ImportSettings, ImportSource, ImportTarget};
+use transload::import::{ImportSettings, ImportTarget};
 use transload::validate::{Soundness, ValidateSettings};
 
 use super::source::known_format;
+use super::target::Place;
 use super::{Context, Made, Produced, details};
 use crate::model::{ExportJob, Hypervisor, ImportJob, JobResult, ManifestName, NvramChoice, ValidateJob};
 
@@ -22,7 +24,7 @@ pub(super) fn export(context: &Context, job: &ExportJob) -> Result<Produced> {
         Some("ova") => true,
         Some("ovf") => false,
         _ => {
-            let text = format!("target: {} ends neither in .ova nor in .ovf", job.target.as_str());
+            let text = format!("target: {} ends neither in .ova nor in .ovf", job.target.shown());
             return Err(Error::new(ErrorKind::InvalidInput, text));
         }
     };
@@ -36,23 +38,30 @@ pub(super) fn export(context: &Context, job: &ExportJob) -> Result<Produced> {
             cache_bytes: context.cache_bytes(),
         },
     )?;
-    let staging = context.stage(&job.target, job.force)?;
-    let target = |path: PathBuf| if ova { ExportTarget::Ova(path) } else { ExportTarget::Folder(path) };
-    let plan = ExportPlan::new(source, &target(staging.path()), &settings)?;
+    let place = context.place(&job.target, job.force)?;
+    let target = match &place {
+        Place::Staged(staging) if ova => ExportTarget::Ova(staging.path()),
+        Place::Staged(staging) => ExportTarget::Folder(staging.path()),
+        Place::Uploaded(upload) if ova => ExportTarget::Pipe(Box::new(upload.writer())),
+        Place::Uploaded(_) => {
+            return Err(Error::new(ErrorKind::Unsupported, "target: a package at an address is one file, an .ova"));
+        }
+    };
+    let plan = ExportPlan::new(source, &target, &settings)?;
     let mut warnings = plan.warnings.clone();
-    let report = plan.run(target(staging.path()), &settings)?;
+    let report = plan.run(target, &settings)?;
     warnings.extend(report.warnings.iter().filter(|text| !warnings.contains(text)).cloned().collect::<Vec<_>>());
     Ok(Produced {
         result: JobResult {
-            output: Some(job.target.as_str().to_owned()),
+            output: Some(job.target.shown()),
             format: Some(if ova { "ova" } else { "ovf" }.to_owned()),
             written_bytes: report.size,
             capacity_bytes: report.files.iter().filter_map(|file| file.virtual_size).sum(),
-            details: details(&report, &[("output", json!(job.target.as_str()))])?,
+            details: details(&report, &[("output", json!(job.target.shown()))])?,
             ..JobResult::default()
         },
         warnings,
-        made: Made::Staged(staging),
+        made: place.made(),
         force: job.force,
     })
 }
@@ -93,7 +102,7 @@ pub(super) fn import(context: &Context, job: &ImportJob) -> Result<Produced> {
         Hypervisor::Virtualbox => ImportTarget::VirtualBox,
         Hypervisor::Raw => ImportTarget::Raw,
     };
-    let source = ImportSource::File(context.file(&job.source)?);
+    let source = context.package(&job.source)?;
     let staging = context.stage(&job.target, job.force)?;
     let settings = ImportSettings {
         format: job.format.as_deref().map(|name| known_format("format", name)).transpose()?,
@@ -110,11 +119,14 @@ pub(super) fn import(context: &Context, job: &ImportJob) -> Result<Produced> {
     report.folder = staging.target().display().to_string();
     Ok(Produced {
         result: JobResult {
-            output: Some(job.target.as_str().to_owned()),
+            output: Some(job.target.shown()),
             format: settings.format.map(|format| format.name.to_owned()),
             written_bytes: context.meter.read().written_bytes,
             capacity_bytes: report.files.iter().filter_map(|file| file.virtual_size).sum(),
-            details: details(&report, &[("package", json!(job.source.as_str())), ("folder", json!(job.target.as_str()))])?,
+            details: details(
+                &report,
+                &[("package", json!(job.source.shown())), ("folder", json!(job.target.shown()))],
+            )?,
             ..JobResult::default()
         },
         warnings: report.warnings,
@@ -142,7 +154,7 @@ pub(super) fn validate(context: &Context, job: &ValidateJob) -> Result<Produced>
         result: JobResult {
             format: Some("ova".to_owned()),
             sound: Some(found.soundness == Soundness::Sound),
-            details: details(&found, &[("file", json!(job.source.as_str()))])?,
+            details: details(&found, &[("file", json!(job.source.shown()))])?,
             ..JobResult::default()
         },
         warnings: Vec::new(),

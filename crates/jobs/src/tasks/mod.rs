@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use transload::block::{Error, ErrorKind, Result};
 use transload::convert::Cancel;
+use transload::remote::Options;
 
 use crate::meter::Meter;
 use crate::model::{JobRequest, JobResult};
@@ -32,6 +33,8 @@ pub(crate) struct Context {
     pub(crate) root: Root,
     /// The folder that uploads are in, each a file with its id as its name.
     pub(crate) uploads: Option<Root>,
+    /// Which addresses may be reached, and as whom.
+    pub(crate) network: Options,
     pub(crate) meter: Arc<Meter>,
     pub(crate) cancel: Cancel,
     pub(crate) threads: NonZeroUsize,
@@ -70,9 +73,7 @@ pub(crate) fn run(context: &Context, request: &JobRequest) -> Result<Produced> {
         JobRequest::Export(job) => machine::export(context, job),
         JobRequest::Import(job) => machine::import(context, job),
         JobRequest::Validate(job) => machine::validate(context, job),
-        JobRequest::Archive(_) => {
-            Err(Error::new(ErrorKind::Unsupported, "this build makes no archives"))
-        }
+        JobRequest::Archive(_) => Err(Error::new(ErrorKind::Unsupported, "this build makes no archives")),
     };
     // What fails because it was stopped was stopped, whatever the failure looks like.
     let mut produced = produced.map_err(|error| context.cancel.check().err().unwrap_or(error))?;
