@@ -485,7 +485,8 @@ impl<'a> Job<'a> {
         if !self.settings.target.wants_absolute() {
             return name.to_owned();
         }
-        self.place.final_path().join(name).to_string_lossy().into_owned()
+        let folder = self.settings.described_folder.as_deref().unwrap_or(self.place.final_path());
+        folder.join(name).to_string_lossy().into_owned()
     }
 
     /// Copies a file that is no disk.

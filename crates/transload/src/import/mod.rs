@@ -59,6 +59,9 @@ pub struct ImportSettings {
     pub format: Option<&'static Format>,
     /// Which of several machines, by its id or name; the only one when `None`.
     pub system: Option<String>,
+    /// The folder that a description says its files are in, where it names them by their whole path: for a caller that moves the
+    /// folder afterwards. The one that is written to when `None`.
+    pub described_folder: Option<PathBuf>,
     /// Go on where the manifest or the signature is wrong, with a warning.
     pub ignore_manifest: bool,
     /// Put files into a folder that is not empty, replacing those of the same names.
@@ -81,6 +84,7 @@ impl ImportSettings {
             target,
             format: None,
             system: None,
+            described_folder: None,
             ignore_manifest: false,
             force: false,
             threads: None,
