@@ -34,6 +34,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "transload-volume",
         ],
     ),
+    ("transload-jobs", &["transload"]),
     ("transload-cli", &["transload"]),
     ("transload-testkit", &["transload-block", "transload-image"]),
     ("xtask", &["transload"]),
