@@ -68,6 +68,7 @@ pub mod repack;
 pub mod validate;
 
 pub use transload_appliance as appliance;
+pub use transload_archive as archive;
 pub use transload_block as block;
 pub use transload_convert as convert;
 pub use transload_filesystem as filesystem;
