@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! Repository::create(path, password)
+//! create(repository, disks, settings) ──► Report                                                       archive
 //! Repository::open(path, password) ──► snapshots() ──► files(snapshot) ──► Arc<dyn FileSystem>     read
 //! ```
 //!
@@ -29,16 +30,22 @@
 //! ```
 
 mod chunk;
+mod create;
 mod format;
 mod index;
 mod lock;
 mod lru;
+mod profile;
 mod repository;
+mod sidecar;
 mod store;
 mod view;
 mod zeroes;
 
+pub use create::{CreateSettings, DiskSource, Parent, RawVolumes, Report, Unwatched, Watch, create};
 pub use format::id::Id;
 pub use format::snapshot::Snapshot;
 pub use format::time::Time;
+pub use profile::{Profiles, Treatment};
 pub use repository::{OpenSettings, Repository};
+pub use sidecar::{Contents, Gap, Sidecar, VolumeEntry};

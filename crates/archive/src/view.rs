@@ -61,6 +61,11 @@ impl View {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The tree of a folder.
+    pub(crate) fn subtree(&self, dir: FileId) -> Option<Id> {
+        self.place(dir).ok().map(|(_, tree)| tree)
+    }
+
     /// The node of a file; `None` for the root.
     fn node(&self, id: FileId) -> Result<Option<Node>> {
         if id == ROOT {
