@@ -20,9 +20,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("transload-convert", &["transload-block", "transload-image"]),
     ("transload-volume", &["transload-block"]),
     ("transload-inspect", &["transload-block", "transload-filesystem", "transload-volume"]),
+    ("transload-archive", &["transload-block", "transload-filesystem", "transload-inspect", "transload-volume"]),
     (
         "transload",
         &[
+            "transload-archive",
             "transload-block",
             "transload-image",
             "transload-convert",

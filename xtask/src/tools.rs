@@ -57,6 +57,8 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "bsdtar", package: "libarchive-tools" },
     Tool { program: "openssl", package: "openssl" },
     Tool { program: "xmllint", package: "libxml2-utils" },
+    Tool { program: "restic", package: "restic" },
+    Tool { program: "unsquashfs", package: "squashfs-tools" },
 ];
 
 /// Modules of Debian's own Python that the tests load, and their packages.

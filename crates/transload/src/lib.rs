@@ -70,6 +70,7 @@ pub mod upload;
 pub mod validate;
 
 pub use transload_appliance as appliance;
+pub use transload_archive as archive;
 pub use transload_block as block;
 pub use transload_convert as convert;
 pub use transload_filesystem as filesystem;
