@@ -19,6 +19,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("transload-convert", &["transload-block", "transload-image"]),
     ("transload-volume", &["transload-block"]),
     ("transload-inspect", &["transload-block", "transload-filesystem", "transload-volume"]),
+    ("transload-mount", &["transload-block", "transload-filesystem", "transload-volume"]),
+    ("transload-capi", &["transload-block", "transload-image"]),
     (
         "transload",
         &[
@@ -28,6 +30,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "transload-appliance",
             "transload-filesystem",
             "transload-inspect",
+            "transload-mount",
             "transload-nbd",
             "transload-volume",
         ],
