@@ -21,6 +21,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("transload-volume", &["transload-block"]),
     ("transload-inspect", &["transload-block", "transload-filesystem", "transload-volume"]),
     ("transload-archive", &["transload-block", "transload-filesystem", "transload-inspect", "transload-volume"]),
+    ("transload-mount", &["transload-block", "transload-filesystem", "transload-volume"]),
+    ("transload-capi", &["transload-block", "transload-image"]),
     (
         "transload",
         &[
@@ -31,6 +33,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "transload-appliance",
             "transload-filesystem",
             "transload-inspect",
+            "transload-mount",
             "transload-nbd",
             "transload-remote",
             "transload-volume",

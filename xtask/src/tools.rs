@@ -37,6 +37,8 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "qemu-nbd", package: "qemu-utils" },
     Tool { program: "nbdinfo", package: "libnbd-bin" },
     Tool { program: "nbdkit", package: "nbdkit" },
+    Tool { program: "fusermount3", package: "fuse3" },
+    Tool { program: "setpriv", package: "util-linux" },
     Tool { program: "zstd", package: "zstd" },
     Tool { program: "xz", package: "xz-utils" },
     Tool { program: "gzip", package: "gzip" },
