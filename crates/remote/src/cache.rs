@@ -55,7 +55,7 @@ struct Table {
 
 enum Block {
     UnderWay,
-    Whole { bytes: Arc<Vec<u8>>, used: u64 },
+    Whole { bytes: Arc<Vec<u8>>, used: u64, read: bool },
     Failed { kind: ErrorKind, text: String, remedy: Option<String> },
 }
 
@@ -104,7 +104,7 @@ impl Cache {
         for block in 0..self.size.div_ceil(BLOCK) {
             let length = self.block_length(block);
             let Some((bytes, tail)) = rest.split_at_checked(length) else { break };
-            table.blocks.insert(block, Block::Whole { bytes: Arc::new(bytes.to_vec()), used: 0 });
+            table.blocks.insert(block, Block::Whole { bytes: Arc::new(bytes.to_vec()), used: 0, read: true });
             rest = tail;
         }
     }
@@ -183,8 +183,8 @@ impl Cache {
             table.clock += 1;
             let clock = table.clock;
             match table.blocks.get_mut(&block) {
-                Some(Block::Whole { bytes, used }) => {
-                    *used = clock;
+                Some(Block::Whole { bytes, used, read }) => {
+                    (*used, *read) = (clock, true);
                     return Ok(Arc::clone(bytes));
                 }
                 Some(Block::Failed { kind, text, remedy }) => {
@@ -243,15 +243,17 @@ impl Table {
         matches!(self.blocks.get(&block), Some(Block::UnderWay | Block::Whole { .. }))
     }
 
-    /// Makes room for one more block.
+    /// Makes room for one more block: first goes what was read, the least recently used before others. What nobody has read yet was
+    /// fetched because somebody will; only when it has waited for long is it taken for a mistake.
     fn evict(&mut self, most: u64) {
+        let long_ago = self.clock.saturating_sub(4 * most);
         while (self.blocks.len() as u64).saturating_sub(self.under_way) >= most.saturating_sub(self.under_way).max(1) {
             let whole = self.blocks.iter().filter_map(|(block, state)| match state {
-                Block::Whole { used, .. } => Some((*used, *block)),
-                Block::Failed { .. } => Some((0, *block)),
+                Block::Whole { used, read, .. } => Some((!read && *used > long_ago, *used, *block)),
+                Block::Failed { .. } => Some((false, 0, *block)),
                 Block::UnderWay => None,
             });
-            let Some((_, oldest)) = whole.min() else { return };
+            let Some((_, _, oldest)) = whole.min() else { return };
             if let Some(Block::Whole { bytes, .. }) = self.blocks.remove(&oldest)
                 && let Ok(buffer) = Arc::try_unwrap(bytes)
                 && self.spare.len() < SPARE
@@ -294,7 +296,7 @@ impl Arriving<'_> {
             rest = back;
             if self.buffer.len() == length {
                 let bytes = Arc::new(std::mem::take(&mut self.buffer));
-                self.put(Block::Whole { bytes, used: 0 });
+                self.put(Block::Whole { bytes, used: 0, read: false });
             }
         }
     }
@@ -304,7 +306,6 @@ impl Arriving<'_> {
         let mut table = self.cache.lock();
         table.clock += 1;
         if let Block::Whole { used, .. } = &mut state {
-            // As good as read: what was asked for ahead must not go first.
             *used = table.clock;
         }
         table.blocks.remove(&self.next);

@@ -16,5 +16,6 @@ mod interrupts;
 mod machines;
 mod nbd;
 mod packages;
+mod remote;
 mod run;
 mod volumes;
