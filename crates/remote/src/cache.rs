@@ -59,6 +59,9 @@ enum Block {
     Failed { kind: ErrorKind, text: String, remedy: Option<String> },
 }
 
+/// How many blocks threads that share a walk come out of order.
+const DISORDER: u64 = 16;
+
 /// Somebody who reads from front to back.
 #[derive(Clone, Copy)]
 struct Reader {
@@ -209,11 +212,8 @@ impl Table {
     fn follow(&mut self, blocks: &Range<u64>, most: u64, end: u64) -> Range<u64> {
         self.clock += 1;
         let clock = self.clock;
-        // Threads that share a walk come a little out of order.
-        let is_near = |reader: &&mut Reader| {
-            let slack = reader.window.max(4);
-            blocks.start <= reader.next.saturating_add(slack) && blocks.end.saturating_add(slack) >= reader.next
-        };
+        let is_near =
+            |reader: &&mut Reader| blocks.start <= reader.next + DISORDER && blocks.end + DISORDER >= reader.next;
         let Some(reader) = self.readers.iter_mut().find(is_near) else {
             let reader = Reader { next: blocks.end, window: 0, used: clock };
             if self.readers.len() >= READERS
@@ -229,8 +229,12 @@ impl Table {
         if blocks.end <= reader.next {
             return 0..0;
         }
+        // Who looks here and there, a little further each time, is not one who reads everything.
+        reader.window = match blocks.start.saturating_sub(reader.next) {
+            0 => (reader.window * 2).clamp(4, most),
+            gap => reader.window.saturating_sub(gap),
+        };
         reader.next = blocks.end;
-        reader.window = (reader.window * 2).clamp(4, most);
         let (next, goal) = (reader.next, (reader.next + reader.window).min(end));
         let half = next + reader.window / 2;
         // In few large requests rather than many small ones: only when half of what is ahead has been used up.
