@@ -22,9 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use transload_block::{BlockRead, BlockWrite, Error, ErrorKind, Result, Slice, ZeroMode};
-use transload_image::{
-    Access, CheckRequest, CreateRequest, Format, IdSource, ImageWrite, OpenSettings, ReferenceGate, Source,
-};
+use transload_image::{Access, CheckRequest, CreateRequest, Format, ImageWrite, OpenSettings, ReferenceGate, Source};
 
 use crate::compare::{ScanSettings, first_difference};
 use crate::feed::Feed;
@@ -59,12 +57,10 @@ pub fn convert_resumable(input: Input, path: &Path, mark: &str, settings: &Setti
     let avoid = preflight::source_files(&input);
     let Input::Image(opened) = input else { return Err(not_twice("a source that comes once")) };
     let source = opened.device;
-    let ids =
-        settings.seed.as_deref().map_or_else(|| ids::from_device(source.as_ref()), |seed| Ok(ids::from_seed(seed)))?;
     let files = AtomicFiles::resumable(path, settings.force, avoid)?;
     let folder = files.staging_folder();
     let checkpoint = Checkpoint::at(&folder, &subject(&plan, mark, settings))?;
-    let work = Work { plan: &plan, settings, source: &source, ids: &ids };
+    let work = Work { plan: &plan, settings, source: &source };
     let mut report = work.run(files, &checkpoint).inspect_err(|_| {
         // Without a checkpoint there is nothing to go on with.
         if !checkpoint.path.exists() {
@@ -157,7 +153,6 @@ struct Work<'a> {
     plan: &'a Plan,
     settings: &'a Settings,
     source: &'a Arc<dyn BlockRead>,
-    ids: &'a IdSource,
 }
 
 impl Work<'_> {
@@ -204,11 +199,15 @@ impl Work<'_> {
         files.clear()?;
         let format = self.settings.format;
         let create = format.create.ok_or_else(|| not_twice("this format"))?;
+        let ids = match self.settings.seed.as_deref() {
+            Some(seed) => ids::from_seed(seed),
+            None => ids::from_device(self.source.as_ref())?,
+        };
         let image = create(CreateRequest {
             files,
             size: self.source.size(),
             options: &self.plan.values,
-            ids: self.ids,
+            ids: &ids,
             backing: None,
             cache_bytes: self.cache_bytes(),
         })?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use transload_block::{BlockRead, Error, ErrorKind, Result};
 use transload_convert::Input;
-use transload_image::{Access, Source};
+use transload_image::{Access, OpenSettings, Opened, ReferenceGate, Source, detect};
 use transload_nbd::{ConnectSettings, NbdAddress, NbdDisk};
 use transload_remote::{Options, Origin, Remote, RemoteDisk, RemoteStream, shown_text};
 use transload_volume::signature;
@@ -110,6 +110,28 @@ pub fn open(location: &Location, access: Access, options: &Options) -> Result<Lo
             Remote::Stream(stream) => Located::Once(stream),
         }),
     }
+}
+
+/// Opens the image at `location` for reading, with everything it hangs from. An image at an address may name nothing, unless the
+/// gate of `settings` allows folders.
+///
+/// # Errors
+/// As [`open`], [`require_disk`] and [`transload_image::open`]; `Unsupported` for what comes only once.
+pub fn open_image(location: &Location, settings: &OpenSettings, options: &Options) -> Result<Opened> {
+    let source = open(location, Access::ReadOnly, options)?.anywhere()?;
+    let mut settings = OpenSettings { access: Access::ReadOnly, ..settings.clone() };
+    if !matches!(location, Location::File(_)) && matches!(settings.gate, ReferenceGate::SameDirectory) {
+        settings.gate = ReferenceGate::Deny;
+    }
+    if matches!(location, Location::Remote(_)) && settings.format.is_none() {
+        let name = source.display_name();
+        let format = detect(source.bytes())?.unambiguous().map_err(|error| error.context(&name))?;
+        if format.name == "raw" {
+            require_disk(source.bytes().as_ref(), &name)?;
+        }
+        settings.format = Some(format);
+    }
+    transload_image::open(source, &settings)
 }
 
 /// What the state of the source of a conversion is known by, so that a later run can tell whether it is still the same: of files their
