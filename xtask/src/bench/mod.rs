@@ -4,6 +4,7 @@ mod cases;
 mod disks;
 mod measure;
 mod parts;
+mod remote;
 mod report;
 mod results;
 
@@ -66,6 +67,8 @@ enum What {
     Codecs,
     /// Allocations for each unit of a compressed image, of which there must be none
     Allocations,
+    /// A qcow2 on a server some way off, against a download and against QEMU's client
+    Remote,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -74,6 +77,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         What::Conversions => conversions(arguments),
         What::Codecs => parts::codecs(&disks::built("real", &disk)?, arguments.print),
         What::Allocations => parts::allocations(),
+        What::Remote => {
+            let program = arguments.program.clone().map_or_else(built_program, Ok)?;
+            let _clean = Folder::make(&arguments.memory)?;
+            remote::measure(&program, &disks::built("real", &disk)?, &arguments.memory, arguments.runs, arguments.print)
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::process::{output, root};
 /// The generated parts of the page, by the comment that begins each.
 pub(crate) const CONVERSIONS: &str = "<!-- begin generated: cargo xtask bench -->";
 pub(crate) const CODECS: &str = "<!-- begin generated: cargo xtask bench codecs -->";
+pub(crate) const REMOTE: &str = "<!-- begin generated: cargo xtask bench remote -->";
 const END: &str = "<!-- end generated -->";
 
 /// Renders all tables: the ratios first, then every figure.

@@ -11,10 +11,11 @@ use serde::Serialize;
 use transload::block::{Error, ErrorKind, Result};
 use transload::convert::{
     Cancel, Compression, CompressionKind, DigestKind, Input, Output, Plan, Preallocation, Progress, Report, Settings,
+    convert_resumable,
 };
 use transload::image::codec::Level;
 use transload::image::{Format, OptionValues};
-use transload::location::Location;
+use transload::location::{self, Location};
 use transload::remote::Checksum;
 use transload::upload;
 
@@ -77,6 +78,9 @@ pub(crate) struct Arguments {
     /// The digest that the source's bytes must have, such as sha256:…; nothing appears if they have another
     #[arg(long, value_name = "ALGORITHM:HEX", value_parser = args::checksum)]
     checksum: Option<Checksum>,
+    /// Go on where an earlier run of the same conversion was interrupted, and leave a checkpoint beside the target if this one is
+    #[arg(long)]
+    resume: bool,
     /// Say how it would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -167,6 +171,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
 }
 
 fn execute(arguments: &Arguments, to_pipe: bool, cancel: &Cancel) -> Result<Verdict> {
+    let is_file = matches!(Location::of(&arguments.target), Location::File(_)) && !to_pipe;
+    if arguments.resume && (!is_file || input::is_standard_stream(&arguments.source)) {
+        let text = "--resume is for a source that is named and a target that is a file";
+        return Err(Error::new(ErrorKind::InvalidInput, text).with_remedy("leave out --resume"));
+    }
     let display = if arguments.dry_run { None } else { progress::start(arguments.progress.when()) };
     let settings = Settings {
         progress: display.as_ref().map(|(meter, _)| Arc::clone(meter) as Arc<dyn Progress>),
@@ -191,6 +200,10 @@ fn to_place(arguments: &Arguments, settings: &Settings, cancel: &Cancel) -> Resu
     let plan = Plan::new(&input, &output, settings)?;
     if arguments.dry_run {
         return dry_run(&plan, arguments.json).map(|_| None);
+    }
+    if arguments.resume {
+        let mark = location::fingerprint(&Location::of(&arguments.source), &input, &input::network(cancel))?;
+        return convert_resumable(input, &arguments.target, &mark, settings).map(Some);
     }
     plan.run(input, output, settings).map(Some)
 }

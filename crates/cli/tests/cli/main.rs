@@ -17,5 +17,6 @@ mod machines;
 mod mount;
 mod nbd;
 mod packages;
+mod remote;
 mod run;
 mod volumes;
