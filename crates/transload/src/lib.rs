@@ -11,7 +11,7 @@
 //! files in them, [`inspect`] what they tell of a system, [`nbd`] a server and a client of disks over a network, [`mount`] all of
 //! it as folders of the host. What stands here is the short way for files.
 //!
-//! Everything is synchronous; devices are `Send + Sync` and read by any number of threads at once. Images are hostile
+//! Everything is synchronous (asynchronous programs have `transload::tokio`, behind the feature of that name); devices are `Send + Sync` and read by any number of threads at once. Images are hostile
 //! input: an image opened here pulls in no file outside its own folder unless [`image::ReferenceGate`] is told otherwise.
 //!
 //! # Reading a disk
@@ -65,6 +65,8 @@ pub mod describe;
 pub mod export;
 pub mod import;
 pub mod repack;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 pub mod validate;
 
 pub use transload_appliance as appliance;
