@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
+use transload::block::Error;
 use transload::convert::DigestKind;
 use transload::image::codec::Level;
 use transload::image::{FORMATS, Format, parse_size};
+use transload::remote::Checksum;
 
 use crate::help::is_usable;
 use crate::progress::When;
@@ -113,6 +115,11 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     parse_size(text).ok_or_else(|| {
         "must be bytes, or a number with one of the suffixes k, M, G, T, P, E, and less than 16E".to_owned()
     })
+}
+
+/// Parses a checksum such as `sha256:…`.
+pub(crate) fn checksum(text: &str) -> Result<Checksum, String> {
+    text.parse().map_err(|error: Error| error.to_string())
 }
 
 /// Parses a compression level.
