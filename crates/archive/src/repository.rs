@@ -40,6 +40,21 @@ impl Default for OpenSettings {
     }
 }
 
+/// How much is in a repository.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Chunks of files, each once.
+    pub chunks: u64,
+    /// Folders, each once.
+    pub trees: u64,
+    /// Packs.
+    pub packs: u64,
+    /// Bytes of chunks and folders as they are stored.
+    pub stored: u64,
+    /// Bytes of the same when they are unpacked.
+    pub unpacked: u64,
+}
+
 /// A repository of archives: a folder in restic's format.
 ///
 /// Any number of threads read at once. What others add after it was opened is not seen.
@@ -197,6 +212,27 @@ impl Repository {
     pub(crate) fn lock(&self, exclusive: bool) -> Result<Lock> {
         let sealing = Sealing { key: self.key.clone(), version: self.config.version };
         Lock::take(&self.store, &sealing, exclusive)
+    }
+
+    /// Reads the index again: others may have added to it, or taken away from it, before a lock was taken.
+    pub(crate) fn reload(&self) -> Result<()> {
+        let fresh = load_index(&self.store, &self.key, &mut Vec::new())?;
+        *self.index_mut() = fresh;
+        Ok(())
+    }
+
+    /// How many chunks of files and how many folders it has, how many packs, and the bytes of these.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let index = self.index();
+        let (stored, unpacked) = index.totals();
+        Totals {
+            chunks: index.ids(BlobKind::Data).count() as u64,
+            trees: index.ids(BlobKind::Tree).count() as u64,
+            packs: index.pack_count() as u64,
+            stored,
+            unpacked,
+        }
     }
 
     pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {

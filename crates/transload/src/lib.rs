@@ -13,7 +13,8 @@
 //! object stores. What stands here is the short way for files.
 //!
 //! Everything is synchronous (asynchronous programs have `transload::tokio`, behind the feature of that name); devices are
-//! `Send + Sync` and read by any number of threads at once. Images are hostile input: an image opened here pulls in no file outside its own folder unless [`image::ReferenceGate`] is told otherwise.
+//! `Send + Sync` and read by any number of threads at once. Images are hostile input: an image opened here pulls in no file
+//! outside its own folder unless [`image::ReferenceGate`] is told otherwise.
 //!
 //! # Reading a disk
 //!

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use transload_block::{BlockRead, BlockReadExt, Error, ErrorKind, Memory, Result, Slice, is_all_zero};
-use transload_filesystem::{self as filesystem, FileKind, FileSystem, FileSystemExt, Follow, Metadata, Owner};
+use transload_filesystem::{self as filesystem, FileKind, FileSystemExt, Follow, Metadata, Owner};
 use transload_volume::{Contents as TableContents, Role, Scheme, Usage, Volume};
 
 use super::files::Reader;

@@ -195,6 +195,7 @@ pub fn create(
 ) -> Result<Report> {
     check_names(disks)?;
     let lock = repository.lock(false)?;
+    repository.reload()?;
     let packer = Packer::new(repository);
     // What a run stored that was stopped.
     let (adopted, damaged) = adopt_packs(&repository.store, &repository.key, &mut repository.index_mut())?;

@@ -1,5 +1,6 @@
 //! The commands: one file each, and here the table of them and what happens around every one.
 
+mod archive;
 mod cat;
 mod check;
 mod chmod;
@@ -90,6 +91,7 @@ enum Command {
     Mkfs(mkfs::Arguments),
     Script(script::Arguments),
     Mount(mount::Arguments),
+    Archive(archive::Arguments),
     Nbd(nbd::Arguments),
     Formats(formats::Arguments),
     Completions(completions::Arguments),
@@ -120,6 +122,7 @@ impl Command {
             Self::Find(arguments) => arguments.json,
             Self::Mkfs(arguments) => arguments.json,
             Self::Script(arguments) => arguments.json,
+            Self::Archive(arguments) => arguments.json(),
             Self::Formats(arguments) => arguments.json,
             Self::Cat(_) | Self::Tar(_) | Self::Cp(_) | Self::Mkdir(_) | Self::Rm(_) => false,
             Self::Chmod(_)
@@ -163,6 +166,7 @@ impl Command {
             Self::Mkfs(arguments) => mkfs::run(arguments),
             Self::Script(arguments) => script::run(arguments),
             Self::Mount(arguments) => mount::run(arguments),
+            Self::Archive(arguments) => archive::run(arguments),
             Self::Nbd(arguments) => nbd::run(arguments),
             Self::Formats(arguments) => formats::run(arguments),
             Self::Completions(arguments) => completions::run(arguments),
