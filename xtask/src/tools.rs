@@ -38,6 +38,7 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "nbdinfo", package: "libnbd-bin" },
     Tool { program: "nbdkit", package: "nbdkit" },
     Tool { program: "fusermount3", package: "fuse3" },
+    Tool { program: "gcc", package: "gcc" },
     Tool { program: "setpriv", package: "util-linux" },
     Tool { program: "zstd", package: "zstd" },
     Tool { program: "xz", package: "xz-utils" },

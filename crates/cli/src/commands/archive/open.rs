@@ -44,7 +44,7 @@ impl ArchiveArgs {
 }
 
 /// Opens the archive at `path`.
-pub(super) fn open(path: &Path, password: &PasswordArgs) -> Result<Arc<Repository>> {
+pub(in crate::commands) fn open(path: &Path, password: &PasswordArgs) -> Result<Arc<Repository>> {
     // Nobody is asked for the password of something that is no archive.
     let password = if Repository::is_at(path) { password.get(false)? } else { Vec::new() };
     Repository::open(path, &password, OpenSettings::default())
