@@ -56,6 +56,7 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "bsdtar", package: "libarchive-tools" },
     Tool { program: "openssl", package: "openssl" },
     Tool { program: "xmllint", package: "libxml2-utils" },
+    Tool { program: "curl", package: "curl" },
 ];
 
 /// Modules of Debian's own Python that the tests load, and their packages.
@@ -64,9 +65,17 @@ const MODULES: &[(&str, &str)] = &[("pyvhdi", "python3-libvhdi"), ("pyqcow", "py
 /// What the tests load into a Python of their own: OpenStack's image inspector
 /// (`oslo_utils.imageutils.format_inspector`), the gate that images for OpenStack have to pass; and a reader of VHDX, VHD and
 /// VDI that shares nothing with QEMU's. `oslo.utils` imports `cryptography` for the inspector and does not ask for it.
-/// COT is a reader of OVF packages by another maker; it asks for a module that setuptools has dropped since.
-const REQUIREMENTS: &[&str] =
-    &["oslo.utils>=8.2", "cryptography>=42", "dissect.hypervisor>=3.20", "cot==2.2.1", "setuptools<81"];
+/// COT is a reader of OVF packages by another maker; it asks for a module that setuptools has dropped since. Schemathesis makes
+/// requests up from an OpenAPI document, and Prometheus' own client reads metrics.
+const REQUIREMENTS: &[&str] = &[
+    "oslo.utils>=8.2",
+    "cryptography>=42",
+    "dissect.hypervisor>=3.20",
+    "cot==2.2.1",
+    "setuptools<81",
+    "schemathesis>=4.1",
+    "prometheus-client>=0.22",
+];
 
 /// What building ISA-L calls (the feature `igzip`).
 const IGZIP_BUILDERS: &[Tool] = &[

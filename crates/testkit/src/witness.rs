@@ -62,6 +62,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("dmg2img", "dmg2img"),
     ("7z", "7zip"),
     ("ewfacquire", "ewf-tools"),
+    ("curl", "curl"),
 ];
 
 /// Where Debian has the programs of the administrator, which an ordinary user's `PATH` leaves out.

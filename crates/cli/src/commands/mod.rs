@@ -30,6 +30,7 @@ mod repack;
 mod resize;
 mod rm;
 mod script;
+mod serve;
 mod stat;
 mod tar;
 mod validate;
@@ -89,6 +90,7 @@ enum Command {
     Mkfs(mkfs::Arguments),
     Script(script::Arguments),
     Nbd(nbd::Arguments),
+    Serve(Box<serve::Arguments>),
     Formats(formats::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -119,6 +121,7 @@ impl Command {
             Self::Mkfs(arguments) => arguments.json,
             Self::Script(arguments) => arguments.json,
             Self::Formats(arguments) => arguments.json,
+            Self::Serve(arguments) => arguments.json(),
             Self::Cat(_) | Self::Tar(_) | Self::Cp(_) | Self::Mkdir(_) | Self::Rm(_) => false,
             Self::Chmod(_) | Self::Chown(_) | Self::Ln(_) | Self::Nbd(_) | Self::Completions(_) | Self::Man(_) => false,
         }
@@ -155,6 +158,7 @@ impl Command {
             Self::Mkfs(arguments) => mkfs::run(arguments),
             Self::Script(arguments) => script::run(arguments),
             Self::Nbd(arguments) => nbd::run(arguments),
+            Self::Serve(arguments) => serve::run(arguments),
             Self::Formats(arguments) => formats::run(arguments),
             Self::Completions(arguments) => completions::run(arguments),
             Self::Man(arguments) => man::run(arguments),
