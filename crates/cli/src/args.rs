@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
+use transload::block::Error;
 use transload::convert::DigestKind;
 use transload::image::codec::Level;
 use transload::image::{FORMATS, Format, parse_size};
+use transload::remote::Checksum;
 
 use crate::help::is_usable;
 use crate::progress::When;
@@ -131,6 +133,11 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
     const MOST: u64 = 1000 * 365 * 24 * 3600;
     let seconds = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|seconds| *seconds <= MOST);
     seconds.map(Duration::from_secs).ok_or_else(wrong)
+}
+
+/// Parses a checksum such as `sha256:…`.
+pub(crate) fn checksum(text: &str) -> Result<Checksum, String> {
+    text.parse().map_err(|error: Error| error.to_string())
 }
 
 /// Parses a compression level.

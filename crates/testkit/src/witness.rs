@@ -63,6 +63,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("7z", "7zip"),
     ("ewfacquire", "ewf-tools"),
     ("curl", "curl"),
+    ("restic", "restic"),
+    ("unsquashfs", "squashfs-tools"),
 ];
 
 /// Where Debian has the programs of the administrator, which an ordinary user's `PATH` leaves out.
