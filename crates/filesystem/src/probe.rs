@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use transload_block::{BlockRead, BlockReadExt, BlockWrite, Error, ErrorKind, Result};
 
-use crate::contract::{FileSystem, Timestamp};
+use crate::contract::{FileKind, FileSystem, Timestamp};
+use crate::fields::corrupt;
 use crate::write::FileSystemWrite;
 use crate::{btrfs, exfat, ext, fat, iso, ntfs, squashfs, xfs};
 
@@ -93,7 +94,7 @@ fn at_far(device: &dyn BlockRead, offset: u64, magic: &[u8]) -> Result<bool> {
 /// # Errors
 /// `NotThisFormat` when there is none that is known; `Corrupt`, `Unsupported`.
 pub fn open(device: Arc<dyn BlockRead>) -> Result<Arc<dyn FileSystem>> {
-    match probe(&*device)? {
+    let filesystem = match probe(&*device)? {
         Some(Kind::Ext) => ext::open(device),
         Some(Kind::Fat) => fat::open(device),
         Some(Kind::Ntfs) => ntfs::open(device),
@@ -103,6 +104,17 @@ pub fn open(device: Arc<dyn BlockRead>) -> Result<Arc<dyn FileSystem>> {
         Some(Kind::Btrfs) => btrfs::open(device),
         Some(Kind::Squashfs) => squashfs::open(device),
         Some(Kind::Host) | None => Err(Error::new(ErrorKind::NotThisFormat, "no filesystem that is known")),
+    }?;
+    check_root(&*filesystem)?;
+    Ok(filesystem)
+}
+
+/// A filesystem whose root is a file or a link has nothing that a path could lead to. A root that cannot be read at all is
+/// told when it is: until then the label and the like are still of use.
+fn check_root(filesystem: &dyn FileSystem) -> Result<()> {
+    match filesystem.stat(filesystem.root()) {
+        Ok(root) if root.kind != FileKind::Directory => Err(corrupt("the root is no folder")),
+        _ => Ok(()),
     }
 }
 
@@ -111,10 +123,12 @@ pub fn open(device: Arc<dyn BlockRead>) -> Result<Arc<dyn FileSystem>> {
 /// # Errors
 /// As [`open`]; `Unsupported` for a filesystem that is not written here, or that has to be checked first.
 pub fn open_writable(device: Arc<dyn BlockWrite>, now: Timestamp) -> Result<Arc<dyn FileSystemWrite>> {
-    match probe(&*device)? {
+    let filesystem = match probe(&*device)? {
         Some(Kind::Ext) => ext::open_writable(device, now),
         Some(Kind::Fat) => fat::open_writable(device, now),
         Some(kind) => Err(Error::new(ErrorKind::Unsupported, format!("writing to {}", kind.name()))),
         None => Err(Error::new(ErrorKind::NotThisFormat, "no filesystem that is known")),
-    }
+    }?;
+    check_root(&*filesystem)?;
+    Ok(filesystem)
 }

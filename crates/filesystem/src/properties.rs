@@ -107,6 +107,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_root_that_is_no_folder_is_corrupt() {
+        let mut bytes = seed(MakeKind::Ext(ExtVersion::Ext2), 192 << 10).unwrap();
+        let is_root = |at: &usize| bytes[*at..*at + 2] == 0o040_755_u16.to_le_bytes();
+        let mode = (2048..bytes.len() - 1).find(is_root).expect("the root's inode is in the image");
+        bytes[mode..mode + 2].copy_from_slice(&0o100_755_u16.to_le_bytes());
+        let error = crate::open(Arc::new(Memory::from(bytes.clone()))).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        any_bytes(&bytes);
+    }
+
+    #[test]
     fn seeds_are_filesystems_and_the_property_holds_for_them() {
         let seeds = seeds();
         assert_eq!(seeds.len(), 3);

@@ -16,6 +16,7 @@ use transload::image::codec::Level;
 use transload::image::{Format, OptionValues};
 use transload::location::Location;
 use transload::remote::Checksum;
+use transload::upload;
 
 use crate::args::{self, Digest, ProgressArgs, ReadArgs, ReferenceArgs, SpoolArgs};
 use crate::failure::Verdict;
@@ -171,17 +172,44 @@ fn execute(arguments: &Arguments, to_pipe: bool, cancel: &Cancel) -> Result<Verd
         progress: display.as_ref().map(|(meter, _)| Arc::clone(meter) as Arc<dyn Progress>),
         ..settings(arguments, cancel)?
     };
-    let output = output(arguments)?;
-    let input = source(arguments, settings.format, cancel)?;
-    let plan = Plan::new(&input, &output, &settings)?;
-    if arguments.dry_run {
-        return dry_run(&plan, arguments.json);
-    }
-    let report = plan.run(input, output, &settings);
+    let report = match Location::of(&arguments.target) {
+        Location::Remote(address) => to_address(arguments, &address, &settings, cancel),
+        _ => to_place(arguments, &settings, cancel),
+    };
     // The bar is gone before anything else is said.
     drop(display);
-    say(arguments, &report?, to_pipe)?;
+    if let Some(report) = report? {
+        say(arguments, &report, to_pipe)?;
+    }
     Ok(Verdict::Done)
+}
+
+/// Converts into a file, a device, a pipe; no report where it is only said how that would be done.
+fn to_place(arguments: &Arguments, settings: &Settings, cancel: &Cancel) -> Result<Option<Report>> {
+    let output = output(arguments)?;
+    let input = source(arguments, settings.format, cancel)?;
+    let plan = Plan::new(&input, &output, settings)?;
+    if arguments.dry_run {
+        return dry_run(&plan, arguments.json).map(|_| None);
+    }
+    plan.run(input, output, settings).map(Some)
+}
+
+/// The same, into an object store.
+fn to_address(arguments: &Arguments, address: &str, settings: &Settings, cancel: &Cancel) -> Result<Option<Report>> {
+    let input = source(arguments, settings.format, cancel)?;
+    let planned = upload::plan(&input, address, settings)?;
+    if planned.staged && !arguments.progress.quiet {
+        eprintln!(
+            "transload: {}: cannot be written from front to back as this; it is made in {} first",
+            target::shown(&arguments.target),
+            env::temp_dir().display()
+        );
+    }
+    if arguments.dry_run {
+        return dry_run(&planned.plan, arguments.json).map(|_| None);
+    }
+    upload::convert_to(input, address, settings, &input::network(cancel), &env::temp_dir()).map(Some)
 }
 
 fn settings(arguments: &Arguments, cancel: &Cancel) -> Result<Settings> {
@@ -237,7 +265,7 @@ fn output(arguments: &Arguments) -> Result<Output> {
 /// Whether the target is a raw file or pipe, which grows with a source that does not know its size.
 fn grows(arguments: &Arguments, format: &Format) -> bool {
     let target = &arguments.target;
-    format.name == "raw" && input::nbd_address(target).is_none() && !target::is_block_device(target)
+    format.name == "raw" && !matches!(Location::of(target), Location::Nbd(_)) && !target::is_block_device(target)
 }
 
 fn source(arguments: &Arguments, format: &Format, cancel: &Cancel) -> Result<Input> {
@@ -291,20 +319,20 @@ fn dry_run(plan: &Plan, json: bool) -> Result<Verdict> {
 
 /// Tells what was done: digests and JSON on standard output unless the image went there, the rest on standard error.
 fn say(arguments: &Arguments, report: &Report, to_pipe: bool) -> Result<()> {
-    let (source, target) = (arguments.source.display(), arguments.target.display());
+    let (source, target) = (Location::of(&arguments.source).shown(), target::shown(&arguments.target));
     if !arguments.progress.quiet {
         for warning in &report.warnings {
             eprintln!("transload: warning: {warning}");
         }
-        eprintln!("transload: {}: {}", target::shown(&arguments.target), summary(report));
+        eprintln!("transload: {target}: {}", summary(report));
     }
     if arguments.json {
         let format = target::format(arguments.target_format, &arguments.target)?.name;
-        return text::json(&Document { source: source.to_string(), target: target.to_string(), format, report });
+        return text::json(&Document { source, target, format, report });
     }
     let mut text = Text::new();
     for digest in &report.digests {
-        let line = text::digest_line(&digest.hex, &arguments.source);
+        let line = text::digest_line(&digest.hex, Path::new(&source));
         if to_pipe { eprint!("{}", String::from_utf8_lossy(&line)) } else { text.bytes(&line)? }
     }
     text.finish()

@@ -24,6 +24,7 @@ mod map;
 mod measure;
 mod mkdir;
 mod mkfs;
+mod mount;
 mod nbd;
 mod partitions;
 mod repack;
@@ -88,6 +89,7 @@ enum Command {
     Ln(ln::Arguments),
     Mkfs(mkfs::Arguments),
     Script(script::Arguments),
+    Mount(mount::Arguments),
     Nbd(nbd::Arguments),
     Formats(formats::Arguments),
     Completions(completions::Arguments),
@@ -120,7 +122,13 @@ impl Command {
             Self::Script(arguments) => arguments.json,
             Self::Formats(arguments) => arguments.json,
             Self::Cat(_) | Self::Tar(_) | Self::Cp(_) | Self::Mkdir(_) | Self::Rm(_) => false,
-            Self::Chmod(_) | Self::Chown(_) | Self::Ln(_) | Self::Nbd(_) | Self::Completions(_) | Self::Man(_) => false,
+            Self::Chmod(_)
+            | Self::Chown(_)
+            | Self::Ln(_)
+            | Self::Mount(_)
+            | Self::Nbd(_)
+            | Self::Completions(_)
+            | Self::Man(_) => false,
         }
     }
 
@@ -154,6 +162,7 @@ impl Command {
             Self::Ln(arguments) => ln::run(arguments),
             Self::Mkfs(arguments) => mkfs::run(arguments),
             Self::Script(arguments) => script::run(arguments),
+            Self::Mount(arguments) => mount::run(arguments),
             Self::Nbd(arguments) => nbd::run(arguments),
             Self::Formats(arguments) => formats::run(arguments),
             Self::Completions(arguments) => completions::run(arguments),

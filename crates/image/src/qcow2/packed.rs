@@ -1,9 +1,10 @@
 //! The file of a compressed image while it grows from front to back: allocation, reference counts and large writes.
 //!
 //! Clusters are handed out in ascending order. Compressed units share clusters: each starts at the byte behind the last
-//! one, and may go over into the next cluster where that is a new one. A refcount block is written as soon as nothing in
-//! its range can change, so memory does not grow with the file; the refcount table, eight bytes for 2 GiB of file with
-//! the usual sizes, comes at the end.
+//! one, and may go over into the next cluster where that is a new one. Where a plain cluster comes between, the rest of the
+//! cluster before it stays free; a later unit that is small enough goes there ([`Gaps`]). A refcount block is written as
+//! soon as nothing in its range can change, so memory does not grow with the file; the refcount table, eight bytes for
+//! 2 GiB of file with the usual sizes, comes at the end.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub(crate) struct PackedFile {
     buffer_offset: u64,
     /// Where the next compressed unit may go: inside a cluster of `buffer` that has room left.
     packing: Option<u64>,
+    /// Room that was left free before a plain cluster.
+    gaps: Gaps,
     /// Reference counts from cluster `counts_first` on, up to the last allocated cluster.
     counts: Vec<u16>,
     /// A multiple of the counts in a refcount block.
@@ -49,6 +52,7 @@ impl PackedFile {
             buffer: Vec::new(),
             buffer_offset: offset,
             packing: None,
+            gaps: Gaps::default(),
             counts: vec![1; reserved_count],
             counts_first: 0,
             blocks: Vec::new(),
@@ -62,9 +66,17 @@ impl PackedFile {
         Ok(offset)
     }
 
-    /// Adds `bytes`, less than a cluster, behind the last compressed unit, and returns their offset.
+    /// Adds `bytes`, less than a cluster, in the smallest gap that has room for them or else behind the last compressed
+    /// unit, and returns their offset.
     pub(crate) fn append_packed(&mut self, bytes: &[u8]) -> Result<u64> {
-        let offset = self.packing.filter(|offset| self.fits(*offset, bytes.len())).unwrap_or_else(|| self.end());
+        if let Some(offset) = self.gaps.take(bytes.len() as u64) {
+            self.fill_gap(offset, bytes)?;
+            return Ok(offset);
+        }
+        let offset = self.packing.filter(|offset| self.fits(*offset, bytes.len())).unwrap_or_else(|| {
+            self.stop_packing();
+            self.end()
+        });
         let end = offset + bytes.len() as u64;
         while self.end() < end {
             self.buffer.resize(self.buffer.len() + self.cluster(), 0);
@@ -79,6 +91,35 @@ impl PackedFile {
         self.packing = (!end.is_multiple_of(self.image.geometry.cluster_size())).then_some(end);
         self.write_if_full()?;
         Ok(offset)
+    }
+
+    /// Puts a unit into a gap: in memory still, or in the file already.
+    fn fill_gap(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        if offset >= self.buffer_offset {
+            let at = self.in_buffer(offset);
+            self.buffer[at..at + bytes.len()].copy_from_slice(bytes);
+        } else {
+            self.storage.write_at(bytes, offset)?;
+        }
+        let slot = self.count_slot(offset / self.image.geometry.cluster_size());
+        self.counts[slot] += 1;
+        self.leave_gap(offset + bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Leaves the cluster that was packed last, whose rest becomes a gap.
+    fn stop_packing(&mut self) {
+        if let Some(offset) = self.packing.take() {
+            self.leave_gap(offset);
+        }
+    }
+
+    /// What is free from `offset` to the end of its cluster may be filled later, if the cluster can count one more unit.
+    fn leave_gap(&mut self, offset: u64) {
+        let end = offset.next_multiple_of(self.image.geometry.cluster_size());
+        if offset < end && self.counts_one_more(offset) {
+            self.gaps.add(offset..end);
+        }
     }
 
     /// Adds the reference counts of everything, writes all that is left, and returns where the refcount table stands and
@@ -112,6 +153,7 @@ impl PackedFile {
         bytes.resize(index(table * cluster_size)?, 0);
         self.buffer.extend_from_slice(&bytes);
         self.packing = None;
+        self.gaps = Gaps::default();
         self.write_buffer()?;
         Ok((table_offset, table))
     }
@@ -135,10 +177,14 @@ impl PackedFile {
 
     /// Whether a unit of `length` bytes may start at `offset`, inside a cluster that other units are in.
     fn fits(&self, offset: u64, length: usize) -> bool {
-        let count = self.counts[self.count_slot(offset / self.image.geometry.cluster_size())];
         let cluster_end = offset.next_multiple_of(self.image.geometry.cluster_size());
-        let counted = u64::from(count) < self.image.geometry.refcount_max().min(u64::from(u16::MAX));
-        counted && (offset + length as u64 <= cluster_end || cluster_end == self.end())
+        self.counts_one_more(offset) && (offset + length as u64 <= cluster_end || cluster_end == self.end())
+    }
+
+    /// Whether the reference count of the cluster around `offset` has room for one more unit.
+    fn counts_one_more(&self, offset: u64) -> bool {
+        let count = self.counts[self.count_slot(offset / self.image.geometry.cluster_size())];
+        u64::from(count) < self.image.geometry.refcount_max().min(u64::from(u16::MAX))
     }
 
     fn push_cluster(&mut self, bytes: &[u8]) -> u64 {
@@ -164,7 +210,7 @@ impl PackedFile {
             _ => 0,
         };
         if kept == 0 {
-            self.packing = None;
+            self.stop_packing();
         }
         let written = self.buffer.len() - kept;
         let end = self.buffer_offset + written as u64;
@@ -185,6 +231,7 @@ impl PackedFile {
             let bytes = refcount_block(&self.image, &self.counts[block.clone()]);
             self.counts.drain(block);
             self.counts_first += per_block;
+            self.gaps.forget_before(self.counts_first * self.image.geometry.cluster_size());
             let offset = self.push_cluster(&bytes);
             self.blocks.push(offset);
             check_refcount_table(
@@ -193,6 +240,44 @@ impl PackedFile {
             )?;
         }
         Ok(())
+    }
+}
+
+/// Room at the ends of clusters, each inside one cluster whose reference count is still in memory.
+#[derive(Debug, Default)]
+struct Gaps {
+    ranges: Vec<Range<u64>>,
+}
+
+impl Gaps {
+    /// How many are remembered. A unit seldom needs more to choose from, and the search goes through all.
+    const MOST: usize = 64;
+
+    /// Remembers a gap; the smallest is forgotten where there are too many.
+    fn add(&mut self, range: Range<u64>) {
+        self.ranges.push(range);
+        if self.ranges.len() > Self::MOST
+            && let Some(smallest) = self.smallest(0)
+        {
+            self.ranges.swap_remove(smallest);
+        }
+    }
+
+    /// Takes out the smallest gap of at least `length` bytes, and answers where it begins.
+    fn take(&mut self, length: u64) -> Option<u64> {
+        let best = self.smallest(length)?;
+        Some(self.ranges.swap_remove(best).start)
+    }
+
+    /// Where the smallest gap of at least `length` bytes stands among the others, the first in the file of equals.
+    fn smallest(&self, length: u64) -> Option<usize> {
+        let sizes = self.ranges.iter().enumerate().map(|(at, gap)| (gap.end - gap.start, gap.start, at));
+        sizes.filter(|(size, ..)| *size >= length).min().map(|(.., at)| at)
+    }
+
+    /// Forgets what begins before `offset`.
+    fn forget_before(&mut self, offset: u64) {
+        self.ranges.retain(|gap| gap.start >= offset);
     }
 }
 

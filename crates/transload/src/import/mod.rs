@@ -26,7 +26,7 @@ use serde::Serialize;
 use transload_appliance::Notes;
 use transload_block::Result;
 use transload_convert::{AtomicFolder, Cancel, Settings};
-use transload_image::Format;
+use transload_image::{Access, Format, Source};
 
 use crate::export::MachineProgress;
 
@@ -34,6 +34,8 @@ use crate::export::MachineProgress;
 pub enum ImportSource {
     /// A file.
     File(PathBuf),
+    /// Bytes that are open already and can be read at any place.
+    Source(Source),
     /// Bytes that come once: its descriptor has to be the first file in it.
     Stream(Box<dyn Read + Send>),
 }
@@ -42,6 +44,7 @@ impl std::fmt::Debug for ImportSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Source(source) => f.debug_tuple("Source").field(source).finish(),
             Self::Stream(_) => f.debug_tuple("Stream").finish_non_exhaustive(),
         }
     }
@@ -157,7 +160,8 @@ pub fn import(source: ImportSource, folder: &Path, settings: &ImportSettings) ->
     let started = Instant::now();
     let place = AtomicFolder::create(folder, settings.force)?;
     let mut report = match source {
-        ImportSource::File(path) => job::from_file(&path, &place, settings),
+        ImportSource::File(path) => job::from_source(&Source::from_path(&path, Access::ReadOnly)?, &place, settings),
+        ImportSource::Source(source) => job::from_source(&source, &place, settings),
         ImportSource::Stream(input) => job::from_stream(input, &place, settings),
     }?;
     settings.cancel.check()?;
