@@ -40,7 +40,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("transload-jobs", &["transload"]),
-    ("transload-cli", &["transload"]),
+    ("transload-service", &["transload", "transload-jobs"]),
+    ("transload-cli", &["transload", "transload-service"]),
     ("transload-testkit", &["transload-block", "transload-image"]),
     ("xtask", &["transload"]),
 ];

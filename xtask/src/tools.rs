@@ -60,6 +60,7 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "bsdtar", package: "libarchive-tools" },
     Tool { program: "openssl", package: "openssl" },
     Tool { program: "xmllint", package: "libxml2-utils" },
+    Tool { program: "curl", package: "curl" },
     Tool { program: "restic", package: "restic" },
     Tool { program: "unsquashfs", package: "squashfs-tools" },
 ];
@@ -71,7 +72,8 @@ const MODULES: &[(&str, &str)] = &[("pyvhdi", "python3-libvhdi"), ("pyqcow", "py
 /// (`oslo_utils.imageutils.format_inspector`), the gate that images for OpenStack have to pass; and a reader of VHDX, VHD and
 /// VDI that shares nothing with QEMU's. `oslo.utils` imports `cryptography` for the inspector and does not ask for it.
 /// COT is a reader of OVF packages by another maker; it asks for a module that setuptools has dropped since. moto is an S3
-/// service; its server asks for Flask only with everything else that AWS has.
+/// service; its server asks for Flask only with everything else that AWS has. Schemathesis makes requests up from an OpenAPI
+/// document, and Prometheus' own client reads metrics.
 const REQUIREMENTS: &[&str] = &[
     "oslo.utils>=8.2",
     "cryptography>=42",
@@ -81,6 +83,8 @@ const REQUIREMENTS: &[&str] = &[
     "moto[s3]>=5.2,<6",
     "flask>=3",
     "flask-cors>=5",
+    "schemathesis>=4.1",
+    "prometheus-client>=0.22",
 ];
 
 /// What the tests load into a folder of Node's: Azurite, Microsoft's own emulator of Azure's storage.

@@ -16,6 +16,8 @@
 //! `Send + Sync` and read by any number of threads at once. Images are hostile input: an image opened here pulls in no file
 //! outside its own folder unless [`image::ReferenceGate`] is told otherwise.
 //!
+//! How to watch a job, to follow it event by event and to stop it, is in [`progress`], with an example of each.
+//!
 //! # Reading a disk
 //!
 //! ```
@@ -67,6 +69,7 @@ pub mod describe;
 pub mod export;
 pub mod import;
 pub mod location;
+pub mod progress;
 pub mod repack;
 #[cfg(feature = "tokio")]
 pub mod tokio;

@@ -32,6 +32,7 @@ mod repack;
 mod resize;
 mod rm;
 mod script;
+mod serve;
 mod stat;
 mod tar;
 mod validate;
@@ -93,6 +94,7 @@ enum Command {
     Mount(mount::Arguments),
     Archive(archive::Arguments),
     Nbd(nbd::Arguments),
+    Serve(Box<serve::Arguments>),
     Formats(formats::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -124,6 +126,7 @@ impl Command {
             Self::Script(arguments) => arguments.json,
             Self::Archive(arguments) => arguments.json(),
             Self::Formats(arguments) => arguments.json,
+            Self::Serve(arguments) => arguments.json(),
             Self::Cat(_) | Self::Tar(_) | Self::Cp(_) | Self::Mkdir(_) | Self::Rm(_) => false,
             Self::Chmod(_)
             | Self::Chown(_)
@@ -168,6 +171,7 @@ impl Command {
             Self::Mount(arguments) => mount::run(arguments),
             Self::Archive(arguments) => archive::run(arguments),
             Self::Nbd(arguments) => nbd::run(arguments),
+            Self::Serve(arguments) => serve::run(arguments),
             Self::Formats(arguments) => formats::run(arguments),
             Self::Completions(arguments) => completions::run(arguments),
             Self::Man(arguments) => man::run(arguments),
