@@ -8,8 +8,8 @@
 //!
 //! The crates underneath are re-exported whole: [`block`] is the contract of a virtual disk, [`image`] the formats behind
 //! it, [`convert`] the engine that moves the bytes, [`volume`] the partitions and logical volumes on a disk, [`filesystem`] the
-//! files in them, [`inspect`] what they tell of a system, [`nbd`] a server and a client of disks over a network. What stands here
-//! is the short way for files.
+//! files in them, [`inspect`] what they tell of a system, [`nbd`] a server and a client of disks over a network, [`remote`] disks
+//! at addresses of servers and object stores. What stands here is the short way for files.
 //!
 //! Everything is synchronous; devices are `Send + Sync` and read by any number of threads at once. Images are hostile
 //! input: an image opened here pulls in no file outside its own folder unless [`image::ReferenceGate`] is told otherwise.
@@ -74,6 +74,7 @@ pub use transload_filesystem as filesystem;
 pub use transload_image as image;
 pub use transload_inspect as inspect;
 pub use transload_nbd as nbd;
+pub use transload_remote as remote;
 pub use transload_volume as volume;
 
 pub use overlay::open_overlay;

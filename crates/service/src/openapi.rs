@@ -1,0 +1,72 @@
+//! The OpenAPI document, made from the handlers and their types.
+
+use std::sync::Arc;
+
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::OpenApi as Description;
+use utoipa::{Modify, OpenApi};
+
+use crate::{reference, routes};
+
+/// What stands above the routes.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Transload",
+        description = "Moves virtual machine disks between formats, and machines between hypervisors, over HTTP. Failures are answered with an `error` that has a `kind` to match on; sizes are in bytes; names are paths below the root of the service.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
+    ),
+    tags(
+        (name = "streaming", description = "Convert in one pass, while the bytes come or go."),
+        (name = "jobs", description = "Work that outlives a request: submit it, watch it, cancel it, fetch the result."),
+        (name = "uploads", description = "Files that are kept by an id until a job takes them."),
+        (name = "images", description = "What can be done with images, and what is in one."),
+        (name = "files", description = "What is below the root."),
+        (name = "service", description = "The service itself."),
+    ),
+    security(("token" = [])),
+    modifiers(&Token)
+)]
+pub(crate) struct Document;
+
+struct Token;
+
+impl Modify for Token {
+    fn modify(&self, description: &mut Description) {
+        let text = "A token that `transload serve token add NAME` made. None is needed on the loopback device while there are none.";
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(text)).build();
+        description.components.get_or_insert_default().add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The OpenAPI document in JSON.
+#[must_use]
+pub fn document() -> String {
+    let (_, description) = routes::described().split_for_parts();
+    to_json(&description)
+}
+
+fn to_json(description: &Description) -> String {
+    serde_json::to_string_pretty(description).unwrap_or_default()
+}
+
+/// What is served of the document: made once.
+#[derive(Debug)]
+pub(crate) struct Served {
+    json: String,
+    pub(crate) html: String,
+}
+
+impl Served {
+    pub(crate) fn new(description: &Description) -> Self {
+        Self { json: to_json(description), html: reference::render(description) }
+    }
+}
+
+/// Answers with the document.
+pub(crate) async fn serve(document: Arc<Served>) -> Response {
+    let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-cache")];
+    (headers, document.json.clone()).into_response()
+}

@@ -1,0 +1,141 @@
+//! What every request shares.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Semaphore;
+use transload::block::{Error, ErrorKind, Result};
+use transload::image::ReferenceGate;
+use transload_jobs::root::Root;
+
+use crate::audit::Audit;
+use crate::budget::Budget;
+use crate::config::{Config, References};
+use crate::metrics::Metrics;
+use crate::problem::{Answer, Problem};
+use crate::token::Tokens;
+
+/// The service, as its handlers see it.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) root: Root,
+    pub(crate) tokens: Tokens,
+    pub(crate) budget: Budget,
+    pub(crate) metrics: Metrics,
+    pub(crate) audit: Audit,
+    /// Turns for what looks into images without converting them.
+    looks: Arc<Semaphore>,
+    /// Names of folders of the host, which are nobody's business.
+    folders: Vec<String>,
+    next_request: AtomicU64,
+    /// Whether requests come from this machine alone and need no token.
+    pub(crate) is_open: bool,
+}
+
+/// What every handler gets.
+pub(crate) type Shared = Arc<App>;
+
+impl App {
+    /// Opens what the configuration names.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the configuration contradicts itself; `Denied` when everybody could ask for everything; what the
+    /// operating system answers.
+    pub(crate) fn new(config: Config) -> Result<Shared> {
+        /// Inspections at a time.
+        const LOOKS: usize = 8;
+        let root = Root::new(&config.root)?;
+        let state = private_folder(&config.state)?;
+        private_folder(&state.join(SPOOL))?;
+        if state.starts_with(root.path()) {
+            let text = format!("{}: the service's own folder is below the root", config.state.display());
+            return Err(Error::new(ErrorKind::InvalidInput, text)
+                .with_remedy("name another folder with --state: what is below the root is for clients"));
+        }
+        let tokens = Tokens::open(config.token_file())?;
+        let is_local = config.listen.ip().is_loopback();
+        if !is_local && !tokens.any() {
+            let text = format!("{}: is no loopback address, and there is no token", config.listen);
+            return Err(Error::new(ErrorKind::Denied, text)
+                .with_remedy("make a token with `transload serve token add NAME`, or listen on 127.0.0.1"));
+        }
+        let folders = [root.path(), &state].map(|folder| format!("{}/", folder.display())).into();
+        Ok(Arc::new(Self {
+            is_open: is_local && !tokens.any(),
+            audit: Audit::open(config.audit_log.as_deref())?,
+            budget: Budget::new(&config.limits),
+            metrics: Metrics::new()?,
+            looks: Arc::new(Semaphore::new(LOOKS)),
+            next_request: AtomicU64::new(1),
+            config: Config { state, ..config },
+            root,
+            tokens,
+            folders,
+        }))
+    }
+
+    /// The folder for what is stored for the time of a request.
+    pub(crate) fn spool_folder(&self) -> PathBuf {
+        self.config.state.join(SPOOL)
+    }
+
+    /// Which files an image of a request may pull in.
+    pub(crate) fn gate(&self) -> ReferenceGate {
+        match self.config.references {
+            References::Deny => ReferenceGate::Deny,
+            References::Root => ReferenceGate::Allow(vec![self.root.path().to_owned()]),
+        }
+    }
+
+    /// A failure of the engine as it is told: without the names of the host's folders.
+    pub(crate) fn problem(&self, error: Error) -> Problem {
+        Problem::from(error).without(&self.folders)
+    }
+
+    /// Text that names files, without the names of the host's folders.
+    pub(crate) fn shown(&self, text: &str) -> String {
+        self.folders.iter().fold(text.to_owned(), |text, folder| text.replace(folder.as_str(), ""))
+    }
+
+    /// A number for a request.
+    pub(crate) fn request_id(&self) -> String {
+        format!("{:x}-{:x}", std::process::id(), self.next_request.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Does what looks into an image, on a thread, when it is its turn.
+    pub(crate) async fn look<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Answer<T> {
+        let turn = tokio::time::timeout(self.config.limits.queue_time, Arc::clone(&self.looks).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Err(Problem::busy("too many images are being looked at", 5)) };
+        let app = Arc::clone(self);
+        let work = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            work(&app)
+        });
+        match work.await {
+            Ok(done) => done.map_err(|error| self.problem(error)),
+            Err(error) => Err(self.fault(&error)),
+        }
+    }
+
+    /// A fault of the service itself.
+    pub(crate) fn fault(&self, error: &tokio::task::JoinError) -> Problem {
+        tracing::error!(%error, "a request ended by a fault of the program");
+        self.problem(Error::new(ErrorKind::Io, "a fault of the program; the log has more"))
+    }
+}
+
+/// The folder below the state in which bodies are stored.
+const SPOOL: &str = "spool";
+
+/// The folder at `path`, made for the owner alone where it is missing; absolute and without links.
+fn private_folder(path: &Path) -> Result<PathBuf> {
+    use std::os::unix::fs::DirBuilderExt;
+    let fail = |error| Error::io(path.display().to_string(), error);
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(fail)?;
+    std::fs::canonicalize(path).map_err(fail)
+}
