@@ -5,6 +5,7 @@ mod export;
 mod files;
 mod formats;
 mod images;
+pub(crate) mod session;
 mod system;
 mod upload;
 
@@ -40,6 +41,7 @@ pub(crate) fn described() -> OpenApiRouter<Shared> {
         .routes(routes!(images::inspect))
         .routes(routes!(images::tree))
         .routes(routes!(system::server))
+        .routes(routes!(session::open, session::close))
         .routes(routes!(system::healthz))
         .routes(routes!(system::metrics))
 }
