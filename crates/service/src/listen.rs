@@ -29,7 +29,6 @@ use crate::state::{App, Shared};
 use crate::{routes, tls};
 
 /// A service that listens.
-#[derive(Debug)]
 pub struct Service {
     app: Shared,
     listener: TcpListener,
@@ -39,6 +38,12 @@ pub struct Service {
 
 /// What the head of a request may have, and what is read of a body at once.
 const CONNECTION_BUFFER: usize = 128 << 10;
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("listener", &self.listener).field("tls", &self.tls.is_some()).finish_non_exhaustive()
+    }
+}
 
 impl Service {
     /// Opens everything that `config` names, and listens.

@@ -120,7 +120,7 @@ fn location(text: &str, root: &Root) -> Location {
 
 fn known(name: &str) -> Result<&'static Format> {
     Format::by_name(name)
-        .ok_or_else(|| contradiction(&format!("format: {name:?} is no format of disks, and not ova or ovf")))
+        .ok_or_else(|| contradiction(&format!("format: {name:?} is no format that a disk can be written in")))
 }
 
 /// A file's name without its ending, and the ending in lower case.
