@@ -54,6 +54,7 @@ from .models import (
     Snapshot,
     System,
     TreeEntry,
+    Upload,
     Volume,
 )
 from .requests import (
@@ -61,6 +62,7 @@ from .requests import (
     CheckOptions,
     ConvertOptions,
     DigestOptions,
+    DownloadOptions,
     ExportOptions,
     ImportOptions,
     ReadOptions,
@@ -89,6 +91,7 @@ __all__ = [
     "Denied",
     "Digest",
     "DigestOptions",
+    "DownloadOptions",
     "Event",
     "ExportOptions",
     "Extent",
@@ -123,6 +126,7 @@ __all__ = [
     "TreeEntry",
     "Unauthorized",
     "Unsupported",
+    "Upload",
     "ValidateOptions",
     "Volume",
     "WaitTimeout",

@@ -27,6 +27,8 @@ from .models import (
     Progress,
     Server,
     TreePage,
+    Upload,
+    UploadList,
 )
 from .requests import document, location
 
@@ -67,10 +69,14 @@ JOBS = Operation("GET", "/v1/jobs", ("state", "kind", "text", "limit", "after", 
 JOB = Operation("GET", "/v1/jobs/{id}")
 CANCEL = Operation("DELETE", "/v1/jobs/{id}", ("forget",))
 RETRY = Operation("POST", "/v1/jobs/{id}/retry")
+UPLOADS = Operation("GET", "/v1/uploads")
+KEEP = Operation("POST", "/v1/uploads", ("name",))
+DROP = Operation("DELETE", "/v1/uploads/{id}")
 EVENTS = Operation("GET", "/v1/jobs/{id}/events", ("after",))
 
 OPERATIONS = (
     SERVER, FORMATS, FILES, CONTENT, INFO, INSPECT, TREE, UPLOAD, IMPORT, EXPORT, SUBMIT, JOBS, JOB, CANCEL, RETRY, EVENTS,
+    UPLOADS, KEEP, DROP,
 )  # fmt: skip
 
 
@@ -142,12 +148,24 @@ def import_url(url: str, name: str | None, options: Mapping[str, object]) -> Cal
     return Call(IMPORT, _as(Converted), query={"url": url, "name": name, **options})
 
 
+def keep(name: str | None) -> Call[Upload]:
+    return Call(KEEP, _as(Upload), query={"name": name})
+
+
+def uploads() -> Call[UploadList]:
+    return Call(UPLOADS, _as(UploadList))
+
+
+def drop(id: str) -> Call[None]:
+    return Call(DROP, lambda _: None, {"id": id})
+
+
 def content(path: str) -> Call[None]:
-    return Call(CONTENT, _as(type(None)), query={"path": path})
+    return Call(CONTENT, lambda _: None, query={"path": path})
 
 
 def export(path: str, dst: str, options: Mapping[str, object]) -> Call[None]:
-    return Call(EXPORT, _as(type(None)), query={"path": path, "dst": dst, **options})
+    return Call(EXPORT, lambda _: None, query={"path": path, "dst": dst, **options})
 
 
 def submit(request: Mapping[str, object]) -> Call[Job]:

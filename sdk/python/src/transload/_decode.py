@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import types
+from collections.abc import Hashable
 from datetime import datetime
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -24,7 +25,8 @@ def decode(kind: type[T], value: object, at: str = "the answer") -> T:
 
 
 @functools.cache
-def _fields(kind: type[Any]) -> list[tuple[str, str, Any, bool]]:
+def _fields(kind: Hashable) -> list[tuple[str, str, Any, bool]]:
+    assert isinstance(kind, type) and dataclasses.is_dataclass(kind), kind
     hints = get_type_hints(kind)
     return [(one.name, camel(one.name), hints[one.name], is_required(one)) for one in dataclasses.fields(kind)]
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, TypeVar, Unpack
+from typing import TypeVar, Unpack
 
 import httpx
 
@@ -17,14 +17,16 @@ from . import _calls as calls
 from ._calls import Call, Meter, ProgressCallback
 from ._events import Parser
 from ._partial import Partial
+from ._pieces import UploadSource, counted, opened
 from .errors import Busy, ConnectionFailed, WaitTimeout
-from .models import Converted, Digest, Event, FileEntry, Format, Image, Inspection, Job, Server, TreeEntry
+from .models import Converted, Digest, Event, FileEntry, Format, Image, Inspection, Job, Server, TreeEntry, Upload
 from .requests import (
     ArchiveOptions,
     CheckOptions,
     ConvertOptions,
     DigestName,
     DigestOptions,
+    DownloadOptions,
     ExportOptions,
     Hypervisor,
     ImportOptions,
@@ -34,14 +36,13 @@ from .requests import (
 
 T = TypeVar("T")
 
-UploadSource = str | os.PathLike[str] | bytes | BinaryIO | Iterable[bytes]
 
 
 class Client:
     """A Transload service.
 
     `token` is taken from the environment variable `TRANSLOAD_TOKEN` when it is not given. Requests that change nothing are tried `retries`
-    times more when the service is busy or not reached. A client may be used by several threads.
+    times more when the service is busy or not reached.
     """
 
     def __init__(
@@ -91,7 +92,8 @@ class Client:
         after: str | None = None
         while True:
             page = self._call(calls.files(path, after))
-            yield from page.entries
+            for entry in page.entries:
+                yield entry
             if page.next is None:
                 return
             after = page.next
@@ -113,7 +115,8 @@ class Client:
         after: str | None = None
         while True:
             page = self._call(calls.tree(path, volume, folder, src, after))
-            yield from page.entries
+            for entry in page.entries:
+                yield entry
             if page.next is None:
                 return
             after = page.next
@@ -133,21 +136,38 @@ class Client:
 
         `name` is where the new image is to be below the service's root. `size` says how many bytes come where that cannot be seen.
         """
-        with _opened(source) as (pieces, length):
-            meter = Meter(length if length is not None else size, progress)
+        with opened(source) as (pieces, length):
             call = calls.upload(name, None if length is not None else size, options)
-            headers = {"content-type": "application/octet-stream"}
-            if length is not None:
-                headers["content-length"] = str(length)
-            request = self._request(call, headers=headers, content=_counted(pieces, meter), timeout=None)
-            made = call.answer(calls.body(self._send(request)))
+            return self._put(call, pieces, length, Meter(length if length is not None else size, progress))
+
+    def keep(
+        self, source: UploadSource, *, name: str | None = None, progress: ProgressCallback | None = None
+    ) -> Upload:
+        """Stores a file as it is until jobs take it: `upload_id(upload.id)` names it as their source."""
+        with opened(source) as (pieces, length):
+            return self._put(calls.keep(name), pieces, length, Meter(length, progress))
+
+    def uploads(self) -> list[Upload]:
+        """The files that are kept, the newest first."""
+        return self._call(calls.uploads()).uploads
+
+    def drop(self, upload: Upload | str) -> None:
+        """Removes a file that is kept."""
+        self._call(calls.drop(upload if isinstance(upload, str) else upload.id))
+
+    def _put(self, call: Call[T], pieces: Iterable[bytes], length: int | None, meter: Meter) -> T:
+        headers = {"content-type": "application/octet-stream"}
+        if length is not None:
+            headers["content-length"] = str(length)
+        request = self._request(call, headers=headers, content=counted(pieces, meter), timeout=None)
+        made = call.answer(calls.bodyself._send(request))
         meter.end()
         return made
 
     def import_url(self, url: str, *, name: str | None = None, **options: Unpack[StreamOptions]) -> Converted:
         """Converts what is at an address, which the service fetches."""
         call = calls.import_url(url, name, options)
-        return call.answer(calls.body(self._send(self._request(call, timeout=None))))
+        return call.answer(calls.bodyself._send(self._request(call, timeout=None)))
 
     def download(
         self,
@@ -156,7 +176,7 @@ class Client:
         *,
         dst: str | None = None,
         progress: ProgressCallback | None = None,
-        **options: Unpack[StreamOptions],
+        **options: Unpack[DownloadOptions],
     ) -> Path:
         """Stores a file of the service at `to`, converted on the way when `dst` names a format; returns where it is.
 
@@ -208,7 +228,8 @@ class Client:
         order = "oldest" if oldest_first else None
         while True:
             page = self._call(calls.jobs(calls.words(state), calls.words(kind), text, after, order))
-            yield from page.jobs
+            for job in page.jobs:
+                yield job
             if page.next is None:
                 return
             after = page.next
@@ -227,7 +248,8 @@ class Client:
 
     def events(self, job: Job | str, *, after: int = 0) -> Iterator[Event]:
         """What happens to a job, until it has ended. A connection that breaks off is made again, and nothing is missed."""
-        yield from self._events(calls.id_of(job), after, None)
+        for event in self._events(calls.id_of(job), after, None):
+            yield event
 
     def wait(
         self, job: Job | str, *, progress: ProgressCallback | None = None, timeout: float | None = None
@@ -350,7 +372,7 @@ class Client:
     ) -> Digest:
         """The digest of the bytes that a guest sees."""
         call = calls.verb("digest", source, None, options, algorithm=algorithm)
-        return calls.digest_of(self._verb(call, True, progress, timeout))
+        return calls.digest_ofself._verb(call, True, progress, timeout)
 
     def check(
         self,
@@ -383,7 +405,7 @@ class Client:
         attempt = 0
         while True:
             try:
-                return call.answer(calls.body(self._send(self._request(call))))
+                return call.answer(calls.bodyself._send(self._request(call)))
             except (ConnectionFailed, Busy) as error:
                 # What was refused as there is too much to do was not begun.
                 if attempt == self._retries or not (call.is_repeatable or isinstance(error, Busy)):
@@ -440,29 +462,5 @@ def _translated() -> Iterator[None]:
 
 def _translating(pieces: Iterator[bytes]) -> Iterator[bytes]:
     with _translated():
-        yield from pieces
-
-
-def _counted(pieces: Iterable[bytes], meter: Meter) -> Iterator[bytes]:
-    for piece in pieces:
-        yield piece
-        meter.advance(len(piece))
-
-
-@contextlib.contextmanager
-def _opened(source: UploadSource) -> Iterator[tuple[Iterable[bytes], int | None]]:
-    """The pieces of a source, and how many bytes they are where that can be seen."""
-    if isinstance(source, bytes):
-        yield (source[at : at + calls.PIECE] for at in range(0, len(source), calls.PIECE)), len(source)
-    elif isinstance(source, str | os.PathLike):
-        with open(source, "rb") as file:
-            yield _read(file), os.fstat(file.fileno()).st_size
-    elif hasattr(source, "read"):
-        yield _read(source), None
-    else:
-        yield source, None
-
-
-def _read(file: BinaryIO) -> Iterator[bytes]:
-    while piece := file.read(calls.PIECE):
-        yield piece
+        for piece in pieces:
+            yield piece

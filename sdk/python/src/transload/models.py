@@ -126,6 +126,25 @@ class Converted:
 
 
 @dataclass(frozen=True)
+class Upload:
+    """A file that is kept until a job takes it. `created` and `expires` are in seconds since 1970."""
+
+    id: str
+    size: int
+    digest: Digest
+    created: int
+    expires: int
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class UploadList:
+    """The files that are kept."""
+
+    uploads: list[Upload]
+
+
+@dataclass(frozen=True)
 class Extent:
     """A file that holds a part of a disk."""
 
@@ -407,6 +426,8 @@ SCHEMAS: dict[type[Any], str] = {
     FilePage: "FileList",
     Digest: "Digest",
     Converted: "Converted",
+    Upload: "Upload",
+    UploadList: "UploadList",
     Extent: "ExtentDocument",
     Snapshot: "SnapshotDocument",
     Image: "ImageDocument",

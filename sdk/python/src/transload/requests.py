@@ -102,6 +102,15 @@ class ArchiveOptions(TypedDict, total=False):
     run: RunOptions
 
 
+class DownloadOptions(TypedDict, total=False):
+    """How something is converted while it is downloaded."""
+
+    src: str
+    compress: Codec
+    level: str
+    options: str
+
+
 class StreamOptions(TypedDict, total=False):
     """How something is converted in one pass, while it comes."""
 
