@@ -16,7 +16,7 @@ WORDS = [
     (r"\b__a(enter|exit)__\b", r"__\1__"),
     (r"\basynccontextmanager\b", "contextmanager"),
     (r"\ba(close|iter_raw|read)\b", r"\1"),
-    (r"\(await (self\.\w+\((?:[^()]|\([^()]*\))*\))\)", r"\1"),
+    (r"(?<!\w)\(await (self\.\w+\((?:[^()]|\([^()]*\))*\))\)\.", r"\1."),
     (r"\b(?:async|await) ", ""),
 ]
 

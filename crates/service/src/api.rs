@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use transload::convert::{DigestKind, Report};
+use transload_jobs::model::{self, DigestName, JobResult};
 use utoipa::ToSchema;
 
 /// Why something failed.
@@ -109,6 +110,23 @@ impl Converted {
             elapsed_seconds: std::time::Duration::from_millis(report.elapsed_milliseconds).as_secs_f64(),
             digest,
             warnings: report.warnings,
+        }
+    }
+
+    /// The same as the result of a job.
+    pub(crate) fn as_result(&self) -> JobResult {
+        let digest = self.digest.iter().map(|digest| model::Digest {
+            algorithm: if digest.algorithm == "blake3" { DigestName::Blake3 } else { DigestName::Sha256 },
+            hex: digest.hex.clone(),
+        });
+        JobResult {
+            output: Some(self.output.clone()),
+            format: Some(self.format.clone()),
+            written_bytes: self.written_bytes,
+            capacity_bytes: self.capacity_bytes,
+            elapsed_seconds: self.elapsed_seconds,
+            digests: digest.collect(),
+            ..JobResult::default()
         }
     }
 }

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use transload::remote::Policy;
+
 /// Which files an image may pull in beside its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum References {
@@ -32,6 +34,8 @@ pub struct Config {
     pub root: PathBuf,
     /// Where the service keeps what is its own: the database, tokens, uploads, spooled bodies. Not below `root`.
     pub state: PathBuf,
+    /// The database of jobs: `postgres://…`, `sqlite:…` or a path; `jobs.db` in `state` when `None`.
+    pub database: Option<String>,
     /// The file of tokens; `tokens` in `state` when `None`.
     pub tokens: Option<PathBuf>,
     /// TLS; plain HTTP when `None`.
@@ -40,6 +44,8 @@ pub struct Config {
     pub audit_log: Option<PathBuf>,
     /// Which files an image may pull in.
     pub references: References,
+    /// Which addresses `/import` and jobs may connect to.
+    pub addresses: Policy,
     /// How much of everything.
     pub limits: Limits,
 }
@@ -51,10 +57,12 @@ impl Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             root: root.into(),
             state: state.into(),
+            database: None,
             tokens: None,
             tls: None,
             audit_log: None,
             references: References::Deny,
+            addresses: Policy::Public,
             limits: Limits::default(),
         }
     }
@@ -81,6 +89,8 @@ pub struct Limits {
     pub disk: u64,
     /// Bytes of bodies that are stored in files for the time of a conversion, all together.
     pub spool: u64,
+    /// How long an upload is kept.
+    pub upload_time: Duration,
     /// How long a request waits for its turn.
     pub queue_time: Duration,
     /// How long a streamed conversion may take.
@@ -104,6 +114,7 @@ impl Default for Limits {
             upload: 1 << 40,
             disk: 8 << 40,
             spool: 64 << 30,
+            upload_time: Duration::from_secs(7 * 24 * 3600),
             queue_time: Duration::from_secs(600),
             request_time: Duration::from_secs(24 * 3600),
             head_time: Duration::from_secs(15),

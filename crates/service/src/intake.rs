@@ -80,6 +80,14 @@ impl Intake<'_> {
         }
     }
 
+    /// Makes the source of a conversion from bytes that can be read at any place.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub(crate) fn take_disk(&self, source: Source) -> Result<Taken> {
+        self.stored(source, self.declared, self.room.reserve())
+    }
+
     /// Begins to read from front to back, or gives the body back whole.
     fn streamed(
         &self,

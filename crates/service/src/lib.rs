@@ -31,6 +31,7 @@ mod openapi;
 mod outflow;
 mod page;
 mod problem;
+mod record;
 mod reference;
 mod routes;
 mod state;

@@ -54,7 +54,7 @@ impl Service {
     pub async fn bind(config: Config) -> Result<Self> {
         let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
         let address = config.listen;
-        let app = App::new(config)?;
+        let app = App::new(config).await?;
         let listener =
             TcpListener::bind(address).await.map_err(|error| Error::io(format!("listening on {address}"), error))?;
         let router = routes::router(&app);

@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 use transload::block::{Error, ErrorKind, Result};
 use transload::image::ReferenceGate;
 use transload_jobs::root::Root;
+use transload_jobs::store::{Store, StoreSettings};
 
 use crate::audit::Audit;
 use crate::budget::Budget;
@@ -21,6 +22,8 @@ use crate::token::Tokens;
 pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) root: Root,
+    /// The folder of uploads, each a file with its id as its name.
+    pub(crate) uploads: Root,
     pub(crate) tokens: Tokens,
     pub(crate) budget: Budget,
     pub(crate) metrics: Metrics,
@@ -30,6 +33,10 @@ pub(crate) struct App {
     /// Names of folders of the host, which are nobody's business.
     folders: Vec<String>,
     next_request: AtomicU64,
+    /// The queue and the record of all jobs.
+    pub(crate) store: Store,
+    /// What this process is called in the queue.
+    pub(crate) worker: String,
     /// Whether requests come from this machine alone and need no token.
     pub(crate) is_open: bool,
 }
@@ -43,7 +50,7 @@ impl App {
     /// # Errors
     /// `InvalidInput` when the configuration contradicts itself; `Denied` when everybody could ask for everything; what the
     /// operating system answers.
-    pub(crate) fn new(config: Config) -> Result<Shared> {
+    pub(crate) async fn new(config: Config) -> Result<Shared> {
         /// Inspections at a time.
         const LOOKS: usize = 8;
         let root = Root::new(&config.root)?;
@@ -54,6 +61,7 @@ impl App {
             return Err(Error::new(ErrorKind::InvalidInput, text)
                 .with_remedy("name another folder with --state: what is below the root is for clients"));
         }
+        let uploads = Root::new(private_folder(&root.path().join(UPLOADS))?)?;
         let tokens = Tokens::open(config.token_file())?;
         let is_local = config.listen.ip().is_loopback();
         if !is_local && !tokens.any() {
@@ -61,8 +69,12 @@ impl App {
             return Err(Error::new(ErrorKind::Denied, text)
                 .with_remedy("make a token with `transload serve token add NAME`, or listen on 127.0.0.1"));
         }
+        let database = config.database.clone().unwrap_or_else(|| state.join("jobs.db").display().to_string());
+        let store = Store::open(&database, StoreSettings::default()).await?;
         let folders = [root.path(), &state].map(|folder| format!("{}/", folder.display())).into();
         Ok(Arc::new(Self {
+            store,
+            worker: worker_name()?,
             is_open: is_local && !tokens.any(),
             audit: Audit::open(config.audit_log.as_deref())?,
             budget: Budget::new(&config.limits),
@@ -71,6 +83,7 @@ impl App {
             next_request: AtomicU64::new(1),
             config: Config { state, ..config },
             root,
+            uploads,
             tokens,
             folders,
         }))
@@ -132,10 +145,20 @@ impl App {
 /// The folder below the state in which bodies are stored.
 const SPOOL: &str = "spool";
 
+/// The folder below the root in which uploads are kept: its name is reserved, so that no request can say it.
+const UPLOADS: &str = ".transload-uploads";
+
 /// The folder at `path`, made for the owner alone where it is missing; absolute and without links.
 fn private_folder(path: &Path) -> Result<PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
     let fail = |error| Error::io(path.display().to_string(), error);
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(fail)?;
     std::fs::canonicalize(path).map_err(fail)
+}
+
+/// A name for this process that no other one has.
+fn worker_name() -> Result<String> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|error| Error::io("random bits", std::io::Error::other(error)))?;
+    Ok(format!("serve-{}-{:016x}", std::process::id(), u64::from_le_bytes(random)))
 }

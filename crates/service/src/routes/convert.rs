@@ -5,23 +5,25 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use axum::http::StatusCode;
 use transload::block::{Error, ErrorKind, Result};
-use transload::convert::{
-    Cancel, Compression, CompressionKind, Input, Output, Plan, Preallocation, Progress, ProgressDelta, Settings,
-};
+use transload::convert::{Cancel, Compression, CompressionKind, Output, Plan, Preallocation, Settings};
 use transload::image::codec::Level;
-use transload::image::{FORMATS, Format, OptionValues};
+use transload::image::{FORMATS, Format, OptionValues, Source};
+use transload::remote::{self, Remote};
+use transload_jobs::model::{JobError, JobErrorKind, JobRequest};
 
 use crate::api::{Compress, Converted, DigestChoice, Prealloc};
 use crate::budget::Turn;
 use crate::intake::Intake;
+use crate::outflow::StopWhenDropped;
 use crate::problem::{Answer, Problem};
-use crate::state::App;
+use crate::record::{self, Meter, Record};
+use crate::state::{App, Shared};
 
 /// What a request says of the image that is to be written.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wish {
-    pub(crate) format: Option<String>,
     pub(crate) prealloc: Prealloc,
     pub(crate) compress: Option<Compress>,
     pub(crate) level: Option<String>,
@@ -109,7 +111,15 @@ fn refuse_references(options: &OptionValues) -> Result<()> {
     Ok(())
 }
 
-/// A conversion from a body into a file below the root.
+/// What a conversion reads.
+pub(crate) enum Origin {
+    /// The body of the request.
+    Body(Box<dyn Read + Send>),
+    /// What is at an address.
+    Address(String),
+}
+
+/// A conversion into a file below the root.
 #[derive(Debug)]
 pub(crate) struct Inward {
     /// The source's format, where the client named it.
@@ -126,24 +136,38 @@ pub(crate) struct Inward {
 
 impl Inward {
     /// Converts. Blocks; for a thread of its own.
-    pub(crate) fn run(self, app: &App, body: Box<dyn Read + Send>, cancel: &Cancel) -> Result<Converted> {
+    pub(crate) fn run(self, app: &App, origin: Origin, meter: Arc<Meter>, cancel: &Cancel) -> Result<Converted> {
         let settings = self.wish.settings(self.target, &self.turn, cancel)?;
-        let settings = Settings { progress: Some(Arc::new(Counted(app.metrics.disk_bytes.clone()))), ..settings };
-        let sparse = self.wish.prealloc == Prealloc::Off && settings.options.text("preallocation").is_none_or(|mode| mode == "off");
+        let settings = Settings { progress: Some(meter), ..settings };
+        let sparse = self.wish.prealloc == Prealloc::Off
+            && settings.options.text("preallocation").is_none_or(|mode| mode == "off");
+        let cache_bytes = usize::try_from(self.turn.memory / 4).unwrap_or(usize::MAX);
         let intake = Intake {
             declared: self.source,
             length: self.length,
             // A raw file grows with what it is given.
             sized: !(self.target.name == "raw" && sparse),
             most: app.config.limits.disk,
-            cache_bytes: usize::try_from(self.turn.memory / 4).unwrap_or(usize::MAX),
+            cache_bytes,
             folder: &app.spool_folder(),
             room: app.budget.spool(),
             cancel,
         };
-        let taken = intake.take(body)?;
+        let taken = match origin {
+            Origin::Body(body) => intake.take(body)?,
+            Origin::Address(address) => match remote::open(&address, &remote_options(app, cache_bytes, cancel))? {
+                Remote::Disk(disk) => {
+                    let name = disk.origin().shown.clone();
+                    intake.take_disk(Source::new(Arc::new(disk)).with_path(name))?
+                }
+                Remote::Stream(stream) => {
+                    let length = stream.origin().size;
+                    Intake { length, ..intake }.take(Box::new(stream))?
+                }
+            },
+        };
         let output = Output::Path(self.path);
-        let report = convert(taken.input, output, &settings)?;
+        let report = Plan::new(&taken.input, &output, &settings)?.run(taken.input, output, &settings)?;
         drop(taken.reserved);
         let mut converted = Converted::new(self.name, self.target.name, taken.format.name, report);
         for warning in &mut converted.warnings {
@@ -153,18 +177,56 @@ impl Inward {
     }
 }
 
-fn convert(input: Input, output: Output, settings: &Settings) -> Result<transload::convert::Report> {
-    Plan::new(&input, &output, settings)?.run(input, output, settings)
+/// How addresses of requests are opened: by the service's policy, and with nobody's rights.
+fn remote_options(app: &App, cache_bytes: usize, cancel: &Cancel) -> remote::Options {
+    let asked = cancel.clone();
+    remote::Options {
+        policy: app.config.addresses.clone(),
+        credentials: remote::Credentials::none(),
+        limits: remote::Limits { max_size: Some(app.config.limits.upload), cache_bytes, ..remote::Limits::default() },
+        lookup: None,
+        stop: remote::Stop::when(move || asked.is_cancelled()),
+    }
 }
 
-/// Adds the bytes of disks up for the metrics.
-#[derive(Debug)]
-pub(crate) struct Counted(pub(crate) prometheus::IntCounter);
-
-impl Progress for Counted {
-    fn begin(&self, _total: u64) {}
-
-    fn advance(&self, delta: ProgressDelta) {
-        self.0.inc_by(delta.copied.saturating_add(delta.skipped));
+/// Runs a conversion on a thread and records it among the jobs. `feed` is what else has to go on meanwhile.
+pub(crate) async fn carry(
+    app: &Shared,
+    inward: Inward,
+    origin: Origin,
+    request: JobRequest,
+    cancel: Cancel,
+    feed: impl Future<Output = ()>,
+) -> Answer<Converted> {
+    let limits = &app.config.limits;
+    let _stop = StopWhenDropped(cancel.clone());
+    let record = Record::begin(app, &request, &cancel).await?;
+    let meter = Arc::clone(&record.meter);
+    let work = {
+        let (app, cancel) = (Arc::clone(app), cancel.clone());
+        tokio::task::spawn_blocking(move || inward.run(&app, origin, meter, &cancel))
+    };
+    let done = tokio::time::timeout(limits.request_time, async {
+        feed.await;
+        work.await
+    });
+    match done.await {
+        Ok(Ok(Ok(converted))) => {
+            record.end(Ok((converted.as_result(), converted.warnings.clone()))).await;
+            Ok(converted)
+        }
+        Ok(Ok(Err(error))) => {
+            record.end(Err(record::told(app, &error))).await;
+            Err(app.problem(error))
+        }
+        Ok(Err(fault)) => {
+            record.end(Err(JobError::new(JobErrorKind::Internal, "a fault of the program"))).await;
+            Err(app.fault(&fault))
+        }
+        Err(_) => {
+            let text = format!("the conversion took longer than {} s", limits.request_time.as_secs());
+            record.end(Err(JobError::new(JobErrorKind::Cancelled, text.clone()))).await;
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "cancelled", text))
+        }
     }
 }

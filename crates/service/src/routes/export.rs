@@ -14,15 +14,17 @@ use bytes::Bytes;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use transload::block::{Error, ErrorKind, Result};
-use transload::convert::{Cancel, Input, Output, Plan, Settings};
+use transload::convert::{Cancel, Input, Output, Plan, Progress, Report, Settings};
 use transload::image::{Access, Format, OpenSettings, Source, detect, open, wrapped};
+use transload_jobs::model::{ConvertJob, JobRequest, JobResult, Location};
 use utoipa::IntoParams;
 
-use super::convert::{Counted, Wish, source_format, target_format};
+use super::convert::{Wish, source_format, target_format};
 use crate::api::{Compress, DigestChoice, FailureDocument};
 use crate::budget::{Reserved, Turn};
 use crate::outflow::{self, Outflow, Piece, StopWhenDropped};
 use crate::problem::{Answer, Problem};
+use crate::record::{self, Meter, Record};
 use crate::state::{App, Shared};
 use crate::stream::{Bounded, too_large};
 
@@ -88,17 +90,30 @@ pub(crate) async fn export(State(app): State<Shared>, method: Method, Query(quer
     let turn = app.budget.turn().await?;
     let cancel = Cancel::default();
     let stop = StopWhenDropped(cancel.clone());
+    let source_place = Location::Path(query.path.clone());
+    let request = JobRequest::Convert(ConvertJob::new(source_place, Location::Stream(name.clone())));
+    let is_head = method == Method::HEAD;
+    let record = if is_head { None } else { Some(Record::begin(&app, &request, &cancel).await?) };
+    let meter = record.as_ref().map(|record| Arc::clone(&record.meter));
     let (flow, last, mut pieces) = outflow::channel(app.config.limits.stall_time);
     let (announce, announced) = tokio::sync::oneshot::channel();
-    let outward = Outward { path, source, target, wish, turn, name: name.clone(), only_plan: method == Method::HEAD };
+    let outward = Outward { path, source, target, wish, turn, name: name.clone(), meter };
     let stall = app.config.limits.stall_time;
     {
         let (app, cancel) = (Arc::clone(&app), cancel.clone());
         tokio::task::spawn_blocking(move || {
             let runtime = tokio::runtime::Handle::current();
+            let format = outward.target.name;
             let done = outward.run(&app, flow, announce, &cancel);
+            if let Some(record) = record {
+                let outcome = match &done {
+                    Ok(report) => Ok((sent(format, report), report.warnings.iter().map(|text| app.shown(text)).collect())),
+                    Err(error) => Err(record::told(&app, error)),
+                };
+                runtime.block_on(record.end(outcome));
+            }
             let piece = match done {
-                Ok(()) => Piece::End,
+                Ok(_) => Piece::End,
                 Err(error) => Piece::Failed(error),
             };
             // Nobody listens when the client has gone.
@@ -213,16 +228,16 @@ struct Outward {
     wish: Wish,
     turn: Turn,
     name: String,
-    /// A HEAD: what would be answered, and no byte.
-    only_plan: bool,
+    /// Who is told how far it is; nobody for a HEAD, which is answered without a byte.
+    meter: Option<Arc<Meter>>,
 }
 
 impl Outward {
     /// Converts. Blocks; for a thread of its own. What is known beforehand is told through `announce`.
-    fn run(self, app: &App, flow: Outflow, announce: tokio::sync::oneshot::Sender<Facts>, cancel: &Cancel) -> Result<()> {
+    fn run(self, app: &App, flow: Outflow, announce: tokio::sync::oneshot::Sender<Facts>, cancel: &Cancel) -> Result<Report> {
         let settings = self.wish.settings(self.target, &self.turn, cancel)?;
         let settings = Settings {
-            progress: Some(Arc::new(Counted(app.metrics.disk_bytes.clone()))),
+            progress: self.meter.clone().map(|meter| meter as Arc<dyn Progress>),
             pipe_name: Some(self.name.clone()),
             ..settings
         };
@@ -236,10 +251,10 @@ impl Outward {
             Ok(plan) => {
                 // Nobody listens when the client has gone, which the first piece finds out.
                 let _ = announce.send(Facts { capacity, length: None });
-                if self.only_plan {
-                    return Ok(());
+                if self.meter.is_none() {
+                    return Ok(Report::default());
                 }
-                plan.run(input, output, &settings).map(drop)
+                plan.run(input, output, &settings)
             }
             // What cannot be written from front to back is made in a file.
             Err(error) if error.kind() == ErrorKind::Unsupported && self.target.create.is_some() => {
@@ -280,7 +295,7 @@ impl Outward {
         capacity: Option<u64>,
         announce: tokio::sync::oneshot::Sender<Facts>,
         settings: &Settings,
-    ) -> Result<()> {
+    ) -> Result<Report> {
         let folder = tempfile::Builder::new()
             .prefix("export-")
             .tempdir_in(app.spool_folder())
@@ -290,11 +305,11 @@ impl Outward {
         reserve(&input, settings, &mut reserved)?;
         let output = Output::Path(path.clone());
         let plan = Plan::new(&input, &output, settings)?;
-        if self.only_plan {
+        if self.meter.is_none() {
             let _ = announce.send(Facts { capacity, length: None });
-            return Ok(());
+            return Ok(Report::default());
         }
-        plan.run(input, output, settings)?;
+        let report = plan.run(input, output, settings)?;
         let mut file = File::open(&path).map_err(|error| Error::io("the exported file", error))?;
         let length = file.metadata().map_err(|error| Error::io("the exported file", error))?.len();
         let others = std::fs::read_dir(folder.path()).map_err(|error| Error::io("the exported files", error))?.count();
@@ -303,7 +318,19 @@ impl Outward {
             return Err(Error::new(ErrorKind::Unsupported, text).with_remedy("choose a subformat of one file"));
         }
         let _ = announce.send(Facts { capacity, length: Some(length) });
-        copy(&mut file, &mut pipe, settings)
+        copy(&mut file, &mut pipe, settings)?;
+        Ok(report)
+    }
+}
+
+/// What came of an export, for the list of jobs.
+fn sent(format: &str, report: &Report) -> JobResult {
+    JobResult {
+        format: Some(format.to_owned()),
+        written_bytes: report.written,
+        capacity_bytes: report.virtual_size,
+        elapsed_seconds: std::time::Duration::from_millis(report.elapsed_milliseconds).as_secs_f64(),
+        ..JobResult::default()
     }
 }
 

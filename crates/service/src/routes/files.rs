@@ -146,7 +146,7 @@ fn seconds(time: SystemTime) -> u64 {
 #[into_params(parameter_in = Query)]
 pub(crate) struct ContentQuery {
     /// The file, as a path below the root.
-    path: String,
+    pub(crate) path: String,
 }
 
 /// Download a file

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use transload::block::{BlockRead, Error, ErrorKind, Result};
 use transload::image::{Access, Format, OpenSettings, OptionValues, ReferenceGate, Source, detect, open, wrapped};
 use transload::volume::{ReadSettings, Volumes};
+use transload_jobs::model::is_upload_id;
 use utoipa::IntoParams;
 
 use self::document::{ImageDocument, InspectionDocument};
@@ -27,7 +28,9 @@ use crate::state::{App, Shared};
 #[into_params(parameter_in = Query)]
 pub(crate) struct ImageQuery {
     /// The image, as a path below the root.
-    path: String,
+    path: Option<String>,
+    /// The image, as the id of an upload; either this or `path`.
+    upload: Option<String>,
     /// Its format. Found out from its bytes when not given; what is given is never doubted.
     src: Option<String>,
 }
@@ -40,11 +43,16 @@ struct Image {
 }
 
 /// The image that a request means.
-fn image(app: &App, path: &str, declared: Option<&'static Format>) -> Result<Image> {
-    let file: PathBuf = app.root.resolve_existing(path)?;
+fn image(app: &App, path: Option<&str>, upload: Option<&str>, declared: Option<&'static Format>) -> Result<Image> {
+    let (name, file): (&str, PathBuf) = match (path, upload) {
+        (Some(path), None) => (path, app.root.resolve_existing(path)?),
+        (None, Some(id)) if is_upload_id(id) => (id, app.uploads.resolve_existing(id)?),
+        (None, Some(_)) => return Err(Error::new(ErrorKind::InvalidInput, "upload: is no id of an upload")),
+        _ => return Err(Error::new(ErrorKind::InvalidInput, "either `path` or `upload` has to be given")),
+    };
     let source = Source::from_path(&file, Access::ReadOnly)?;
     let format = declared.map_or_else(|| detect(source.bytes())?.unambiguous(), Ok)?;
-    Ok(Image { source, format, name: path.to_owned() })
+    Ok(Image { source, format, name: name.to_owned() })
 }
 
 impl Image {
@@ -90,7 +98,7 @@ impl Image {
 )]
 pub(crate) async fn info(State(app): State<Shared>, Query(query): Query<ImageQuery>) -> Answer<Json<ImageDocument>> {
     let declared = source_format(query.src.as_deref())?;
-    app.look(move |app| describe(app, image(app, &query.path, declared)?)).await.map(Json)
+    app.look(move |app| describe(app, image(app, query.path.as_deref(), query.upload.as_deref(), declared)?)).await.map(Json)
 }
 
 fn describe(app: &App, image: Image) -> Result<ImageDocument> {
@@ -138,8 +146,9 @@ pub(crate) async fn inspect(
 ) -> Answer<Json<InspectionDocument>> {
     let declared = source_format(query.src.as_deref())?;
     app.look(move |app| {
-        let name = query.path.clone();
-        let disk = image(app, &query.path, declared)?.disk(app.gate())?;
+        let image = image(app, query.path.as_deref(), query.upload.as_deref(), declared)?;
+        let name = image.name.clone();
+        let disk = image.disk(app.gate())?;
         let volumes = Volumes::scan(&disk, &[], ReadSettings::default())?;
         let found = transload::inspect::inspect(disk.as_ref(), &volumes)?;
         InspectionDocument::new(name, disk.size(), &volumes, found)
@@ -171,7 +180,8 @@ pub(crate) async fn tree(State(app): State<Shared>, Query(query): Query<TreeQuer
     let app_for_look = Arc::clone(&app);
     let found = app_for_look
         .look(move |app| {
-            let disk = image(app, &query.path, declared)?.disk(app.gate())?;
+            let image = image(app, query.path.as_deref(), query.upload.as_deref(), declared)?;
+            let disk = image.disk(app.gate())?;
             tree::list(&disk, &query, limit)
         })
         .await?;

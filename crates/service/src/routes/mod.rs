@@ -5,9 +5,12 @@ mod export;
 mod files;
 mod formats;
 mod images;
+mod import;
+mod jobs;
 pub(crate) mod session;
 mod system;
 mod upload;
+pub(crate) mod uploads;
 
 use std::sync::Arc;
 
@@ -33,7 +36,16 @@ const DOCUMENT_BYTES: usize = 1 << 20;
 pub(crate) fn described() -> OpenApiRouter<Shared> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(upload::upload))
+        .routes(routes!(import::import))
         .routes(routes!(export::export))
+        .routes(routes!(jobs::submit, jobs::list))
+        .routes(routes!(jobs::get, jobs::cancel))
+        .routes(routes!(jobs::retry))
+        .routes(routes!(jobs::events))
+        .routes(routes!(jobs::result))
+        .routes(routes!(jobs::submit_definitions))
+        .routes(routes!(uploads::keep, uploads::list))
+        .routes(routes!(uploads::get, uploads::remove))
         .routes(routes!(formats::formats))
         .routes(routes!(files::list))
         .routes(routes!(files::content))

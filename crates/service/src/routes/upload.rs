@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::multipart::MultipartRejection;
 use axum::extract::{FromRequest, Multipart, Query, Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -14,12 +13,12 @@ use futures_util::{Stream, StreamExt};
 use serde::Deserialize;
 use transload::convert::Cancel;
 use transload::image::Format;
+use transload_jobs::model::{ConvertJob, JobRequest, Location};
 use utoipa::IntoParams;
 
-use super::convert::{Inward, Wish, source_format, target_format};
+use super::convert::{Inward, Origin, Wish, carry, source_format, target_format};
 use crate::api::{Compress, Converted, DigestChoice, FailureDocument, Prealloc};
 use crate::body::{self, BodyLimits};
-use crate::outflow::StopWhenDropped;
 use crate::problem::{Answer, Problem};
 use crate::state::Shared;
 
@@ -182,7 +181,6 @@ async fn receive<E: std::fmt::Display + Send>(
     let (name, target) = output_name(&query, file)?;
     let path = new_path(app, &name, query.force)?;
     let wish = Wish {
-        format: query.dst,
         prealloc: query.prealloc,
         compress: query.compress,
         level: query.level,
@@ -192,8 +190,19 @@ async fn receive<E: std::fmt::Display + Send>(
     };
     let length = query.size.or(length);
     let turn = app.budget.turn().await?;
+    let request = JobRequest::Convert(ConvertJob::new(Location::Stream("body".to_owned()), Location::Path(name.clone())));
     let inward = Inward { source, length, name, path, target, wish, turn };
-    let converted = run(app, inward, body).await;
+    let limits = &app.config.limits;
+    let received = Arc::new(AtomicU64::new(0));
+    let body_limits = BodyLimits { most: limits.upload, stall: limits.stall_time, least_rate: limits.least_rate };
+    let (pump, reader) = body::channel(body_limits, Arc::clone(&received));
+    let mut body = std::pin::pin!(body);
+    let feed = pump.run(body.as_mut());
+    let converted = carry(app, inward, Origin::Body(Box::new(reader)), request, Cancel::default(), feed).await;
+    app.metrics.received_bytes.inc_by(received.load(Ordering::Relaxed));
+    if converted.is_err() {
+        drain(body).await;
+    }
     let outcome = converted.as_ref().map_or_else(Problem::kind, |_| "done");
     app.metrics.conversions.with_label_values(&["/upload", outcome]).inc();
     Ok((StatusCode::CREATED, Json(converted?)))
@@ -207,43 +216,6 @@ pub(crate) fn new_path(app: &Shared, name: &str, force: bool) -> Answer<std::pat
         return Err(Problem::conflict(format!("{name}: is there already")).with_remedy("replace it with force=true"));
     }
     Ok(path)
-}
-
-/// Converts on a thread what the body brings.
-async fn run<E: std::fmt::Display + Send>(
-    app: &Shared,
-    inward: Inward,
-    stream: impl Stream<Item = Result<Bytes, E>> + Send,
-) -> Answer<Converted> {
-    let limits = &app.config.limits;
-    let cancel = Cancel::default();
-    let _stop = StopWhenDropped(cancel.clone());
-    let received = Arc::new(AtomicU64::new(0));
-    let body_limits = BodyLimits { most: limits.upload, stall: limits.stall_time, least_rate: limits.least_rate };
-    let (pump, reader) = body::channel(body_limits, Arc::clone(&received));
-    let work = {
-        let (app, cancel) = (Arc::clone(app), cancel.clone());
-        tokio::task::spawn_blocking(move || inward.run(&app, Box::new(reader), &cancel))
-    };
-    let mut stream = std::pin::pin!(stream);
-    let done = tokio::time::timeout(limits.request_time, async {
-        pump.run(stream.as_mut()).await;
-        work.await
-    });
-    let done = done.await;
-    app.metrics.received_bytes.inc_by(received.load(Ordering::Relaxed));
-    let converted = match done {
-        Ok(Ok(converted)) => converted.map_err(|error| app.problem(error)),
-        Ok(Err(fault)) => Err(app.fault(&fault)),
-        Err(_) => {
-            let text = format!("the conversion took longer than {} s", limits.request_time.as_secs());
-            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "cancelled", text))
-        }
-    };
-    if converted.is_err() {
-        drain(stream).await;
-    }
-    converted
 }
 
 /// Takes what is left of a short body, so that a client that only listens once it has sent everything hears why it failed.
@@ -261,9 +233,4 @@ async fn drain<E>(mut stream: impl Stream<Item = Result<Bytes, E>> + Unpin) {
     };
     // What did not come in time is not waited for.
     let _ = tokio::time::timeout(TIME, rest).await;
-}
-
-/// The body of a request as pieces.
-pub(crate) fn pieces(body: Body) -> impl Stream<Item = Result<Bytes, axum::Error>> + Send {
-    body.into_data_stream()
 }

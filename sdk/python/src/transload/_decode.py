@@ -7,7 +7,7 @@ import functools
 import types
 from collections.abc import Hashable
 from datetime import datetime
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from .errors import ProtocolError
 from .models import camel, is_required
@@ -66,7 +66,7 @@ def _moment(text: str, at: str) -> datetime:
 
 def _instance(kind: type[Any], value: dict[str, object], at: str) -> Any:
     given: dict[str, Any] = {}
-    for name, alias, hint, required in _fields(kind):
+    for name, alias, hint, required in _fields(cast(Hashable, kind)):
         if alias in value:
             given[name] = _decode(hint, value[alias], f"{at}.{alias}")
         elif required:

@@ -160,14 +160,14 @@ class Client:
         if length is not None:
             headers["content-length"] = str(length)
         request = self._request(call, headers=headers, content=counted(pieces, meter), timeout=None)
-        made = call.answer(calls.bodyself._send(request))
+        made = call.answer(calls.body(self._send(request)))
         meter.end()
         return made
 
     def import_url(self, url: str, *, name: str | None = None, **options: Unpack[StreamOptions]) -> Converted:
         """Converts what is at an address, which the service fetches."""
         call = calls.import_url(url, name, options)
-        return call.answer(calls.bodyself._send(self._request(call, timeout=None)))
+        return call.answer(calls.body(self._send(self._request(call, timeout=None))))
 
     def download(
         self,
@@ -372,7 +372,7 @@ class Client:
     ) -> Digest:
         """The digest of the bytes that a guest sees."""
         call = calls.verb("digest", source, None, options, algorithm=algorithm)
-        return calls.digest_ofself._verb(call, True, progress, timeout)
+        return calls.digest_of(self._verb(call, True, progress, timeout))
 
     def check(
         self,
@@ -405,7 +405,7 @@ class Client:
         attempt = 0
         while True:
             try:
-                return call.answer(calls.bodyself._send(self._request(call)))
+                return call.answer(calls.body(self._send(self._request(call))))
             except (ConnectionFailed, Busy) as error:
                 # What was refused as there is too much to do was not begun.
                 if attempt == self._retries or not (call.is_repeatable or isinstance(error, Busy)):

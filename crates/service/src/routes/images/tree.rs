@@ -16,7 +16,9 @@ use crate::problem::{Answer, Problem};
 #[into_params(parameter_in = Query)]
 pub(crate) struct TreeQuery {
     /// The image, as a path below the root.
-    pub(crate) path: String,
+    pub(crate) path: Option<String>,
+    /// The image, as the id of an upload; either this or `path`.
+    pub(crate) upload: Option<String>,
     /// Its format. Found out from its bytes when not given; what is given is never doubted.
     pub(crate) src: Option<String>,
     /// The volume, as the inspection names it; the only one with files, or the one of a system, when not given.
