@@ -104,7 +104,7 @@ function standing(path, found) {
     h("p", { class: "dim" }, found.id ? `${table} · ${found.id}` : table),
     found.table && map(found),
     found.volumes.length > 0 && h("div", { class: "scroll" , tabindex: "0", role: "region", "aria-label": "Volumes" }, volumes(found.volumes)),
-    found.findings.map((one) => h("p", { class: one.severity === "damage" ? "notice bad" : "notice" }, one.text))));
+    found.findings.map((one) => h("p", { class: `notice ${{ damage: "bad", note: "note" }[one.severity] ?? ""}` }, one.text))));
   if (found.systems.length > 0 || found.bootLoaders.length > 0) cards.push(systems(found));
   const withFiles = found.volumes.filter((one) => one.contents?.usage === "filesystem" || !one.contents);
   if (withFiles.length > 0) cards.push(files(path, found, withFiles));

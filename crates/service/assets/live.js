@@ -20,7 +20,7 @@ export function follow(job, onChange, must = false) {
     return () => leave(job.id, onChange);
   }
   if (open.size >= MOST && !must) return null;
-  const source = new EventSource(`/v1/jobs/${encodeURIComponent(job.id)}/events`);
+  const source = new EventSource(`/v1/jobs/${encodeURIComponent(job.id)}/events?after=${job.lastEvent}`);
   const entry = { source, listeners: new Set([onChange]), job: { ...job } };
   open.set(job.id, entry);
   const tell = () => { for (const listener of [...entry.listeners]) listener(entry.job); };

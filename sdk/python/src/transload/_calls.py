@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import email.message
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import httpx
 
@@ -279,9 +279,15 @@ def headers(token: str | None) -> dict[str, str]:
 
 def file_name(response: httpx.Response, otherwise: str) -> str:
     """What an answer says that it is called: never more than a name."""
-    message = email.message.Message()
-    message["content-disposition"] = response.headers.get("content-disposition", "")
-    name = (message.get_filename() or otherwise).replace("\\", "/").rsplit("/", 1)[-1]
+    told = response.headers.get("content-disposition", "")
+    # RFC 6266: the one that knows more than ASCII goes first.
+    if found := re.search(r"filename\*=UTF-8''([^;\s]+)", told, re.IGNORECASE):
+        name = unquote(found[1])
+    elif found := re.search(r'filename="([^"]*)"', told, re.IGNORECASE):
+        name = found[1]
+    else:
+        name = otherwise
+    name = name.replace("\\", "/").rsplit("/", 1)[-1]
     return "download" if name in ("", ".", "..") or "\0" in name else name
 
 
