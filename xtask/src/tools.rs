@@ -37,6 +37,8 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "qemu-nbd", package: "qemu-utils" },
     Tool { program: "nbdinfo", package: "libnbd-bin" },
     Tool { program: "nbdkit", package: "nbdkit" },
+    Tool { program: "fusermount3", package: "fuse3" },
+    Tool { program: "setpriv", package: "util-linux" },
     Tool { program: "zstd", package: "zstd" },
     Tool { program: "xz", package: "xz-utils" },
     Tool { program: "gzip", package: "gzip" },
@@ -52,10 +54,14 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "setfattr", package: "attr" },
     Tool { program: "setfacl", package: "acl" },
     Tool { program: "python3", package: "python3" },
+    Tool { program: "npm", package: "npm" },
     Tool { program: "virt-xml-validate", package: "libvirt-clients" },
     Tool { program: "bsdtar", package: "libarchive-tools" },
     Tool { program: "openssl", package: "openssl" },
     Tool { program: "xmllint", package: "libxml2-utils" },
+    Tool { program: "curl", package: "curl" },
+    Tool { program: "restic", package: "restic" },
+    Tool { program: "unsquashfs", package: "squashfs-tools" },
 ];
 
 /// Modules of Debian's own Python that the tests load, and their packages.
@@ -64,9 +70,24 @@ const MODULES: &[(&str, &str)] = &[("pyvhdi", "python3-libvhdi"), ("pyqcow", "py
 /// What the tests load into a Python of their own: OpenStack's image inspector
 /// (`oslo_utils.imageutils.format_inspector`), the gate that images for OpenStack have to pass; and a reader of VHDX, VHD and
 /// VDI that shares nothing with QEMU's. `oslo.utils` imports `cryptography` for the inspector and does not ask for it.
-/// COT is a reader of OVF packages by another maker; it asks for a module that setuptools has dropped since.
-const REQUIREMENTS: &[&str] =
-    &["oslo.utils>=8.2", "cryptography>=42", "dissect.hypervisor>=3.20", "cot==2.2.1", "setuptools<81"];
+/// COT is a reader of OVF packages by another maker; it asks for a module that setuptools has dropped since. moto is an S3
+/// service; its server asks for Flask only with everything else that AWS has. Schemathesis makes requests up from an OpenAPI
+/// document, and Prometheus' own client reads metrics.
+const REQUIREMENTS: &[&str] = &[
+    "oslo.utils>=8.2",
+    "cryptography>=42",
+    "dissect.hypervisor>=3.20",
+    "cot==2.2.1",
+    "setuptools<81",
+    "moto[s3]>=5.2,<6",
+    "flask>=3",
+    "flask-cors>=5",
+    "schemathesis>=4.1",
+    "prometheus-client>=0.22",
+];
+
+/// What the tests load into a folder of Node's: Azurite, Microsoft's own emulator of Azure's storage.
+const NODE_REQUIREMENTS: &[&str] = &["azurite@3"];
 
 /// What building ISA-L calls (the feature `igzip`).
 const IGZIP_BUILDERS: &[Tool] = &[
@@ -97,7 +118,8 @@ pub(crate) fn install() -> Result<()> {
     missing.dedup();
     missing.extend(MODULES.iter().filter(|(module, _)| !is_importable(module)).map(|(_, package)| *package));
     install_packages(&missing)?;
-    install_requirements()
+    install_requirements()?;
+    install_node_requirements()
 }
 
 /// Whether Debian's Python has a module; another Python in front of it in the path does not count.
@@ -144,6 +166,21 @@ fn install_requirements() -> Result<()> {
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
     }
     run(Command::new(environment.join("bin").join("pip")).args(["install", "--quiet"]).args(REQUIREMENTS))?;
+    std::fs::write(ready, wanted)?;
+    Ok(())
+}
+
+/// Installs [`NODE_REQUIREMENTS`] in the build folder, unless that was done for this list already.
+fn install_node_requirements() -> Result<()> {
+    let folder = root().join("target").join("witness-node");
+    let (ready, wanted) = (folder.join("ready"), NODE_REQUIREMENTS.join("\n"));
+    if std::fs::read_to_string(&ready).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    std::fs::create_dir_all(&folder)?;
+    let mut npm = Command::new("npm");
+    npm.current_dir(&folder).args(["install", "--no-fund", "--no-audit", "--silent"]).args(NODE_REQUIREMENTS);
+    run(&mut npm)?;
     std::fs::write(ready, wanted)?;
     Ok(())
 }

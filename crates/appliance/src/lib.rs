@@ -64,7 +64,7 @@ mod xml;
 pub use device::{Mac, MacPolicy, Network, Nic, NicModel, Port, PortBacking, Sound, UsbController, Video};
 pub use guest::{Family, GuestOs, KNOWN_GUESTS, KnownGuest};
 pub use machine::{BootDevice, Features, Firmware, Machine};
-pub use note::{Note, NoteKind, Notes, Reading, Written};
+pub use note::{Note, NoteKind, Notes, Reading, WriteSettings, Written};
 pub use storage::{
     Address, Bus, Controller, Disk, DiskFormat, DiskMode, Drive, DriveKind, Media, ScsiModel, base_name,
 };

@@ -128,3 +128,26 @@ pub struct Written {
     /// What of the machine is not in it, or is in it as something else.
     pub notes: Notes,
 }
+
+/// How a machine is written down for VMware: as an OVF descriptor or as a VMX.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WriteSettings {
+    /// The hardware version to ask for instead of the machine's own.
+    pub hardware_version: Option<u32>,
+}
+
+impl WriteSettings {
+    /// The machine's own hardware version.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { hardware_version: None }
+    }
+
+    /// Asks for this hardware version.
+    #[must_use]
+    pub const fn with_hardware_version(mut self, version: Option<u32>) -> Self {
+        self.hardware_version = version;
+        self
+    }
+}

@@ -80,7 +80,7 @@ fn refused(kind: ErrorKind) {
 /// as it was from the beginning.
 fn again_as_vmx(machine: &Machine) {
     let read = |machine: &Machine| {
-        let written = vmx::write(machine, &vmx::WriteSettings::new());
+        let written = vmx::write(machine, &WriteSettings::new());
         let lines = written.text.lines().filter(|line| {
             let value = line.split_once(" = ").map_or("", |(_, value)| value);
             !(value.len() >= 2

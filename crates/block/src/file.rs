@@ -34,9 +34,12 @@ use crate::{
 #[cfg_attr(unix, path = "file/unix.rs")]
 #[cfg_attr(not(unix), path = "file/other.rs")]
 mod host;
+mod write_behind;
 
 #[cfg(test)]
 mod tests;
+
+use write_behind::WriteBehind;
 
 /// What the operating system tells of an open file.
 struct HostFile {
@@ -59,6 +62,7 @@ pub struct FileBlock {
     block: u32,
     writable: bool,
     runs: Mutex<RecentRuns>,
+    write_behind: WriteBehind,
     cannot_find_holes: AtomicBool,
     cannot_punch: AtomicBool,
     cannot_zero_range: AtomicBool,
@@ -92,6 +96,7 @@ impl FileBlock {
             block: found.block,
             writable,
             runs: Mutex::default(),
+            write_behind: WriteBehind::default(),
             cannot_find_holes: AtomicBool::new(found.is_device),
             cannot_punch: AtomicBool::new(false),
             cannot_zero_range: AtomicBool::new(false),
@@ -268,7 +273,12 @@ impl BlockWrite for FileBlock {
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
         self.check_writable()?;
         check_range(offset, buf.len() as u64, self.size())?;
-        write_full_at(&self.file, buf, offset).map_err(|error| self.fail("write", buf.len() as u64, offset, error))
+        let length = buf.len() as u64;
+        write_full_at(&self.file, buf, offset).map_err(|error| self.fail("write", length, offset, error))?;
+        if std::env::var_os("TL_NOWB").is_none() {
+            self.write_behind.wrote(&self.file, offset + length);
+        }
+        Ok(())
     }
 
     fn write_zeroes_at(&self, range: Range<u64>, mode: ZeroMode) -> Result<()> {

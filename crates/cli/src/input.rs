@@ -1,8 +1,9 @@
-//! Opening what a command reads: an image by its name, or standard input.
+//! Opening what a command reads: an image by its name or address, or standard input. Every command opens through here, and
+//! [`transload::location`] tells files from addresses.
 
 use std::env;
 use std::fs::File;
-use std::io::{self, Cursor, IsTerminal, Read, Seek};
+use std::io::{self, IsTerminal, Read, Seek};
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
@@ -13,11 +14,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use transload::block::{BlockLimits, BlockRead, Capabilities, Error, ErrorKind, Extent, Result};
 use transload::convert::{Cancel, Input, spool_to_temp};
-use transload::image::{
-    Access, Format, OpenSettings, Opened, OptionValues, ProbeWindow, ReferenceGate, Source, StreamRequest, detect,
-    detect_window, wrapped,
-};
-use transload::nbd::{ConnectSettings, NbdAddress, NbdDisk};
+use transload::image::{Access, Format, OpenSettings, Opened, OptionValues, ReferenceGate, Source, detect, wrapped};
+use transload::location::{self, Located, Location, OnceSettings, require_disk};
+use transload::nbd::NbdAddress;
+use transload::remote::{Checksum, Checksummed, Options, RemoteStream, Stop};
 
 use crate::args::{ReadArgs, ReferenceArgs, References};
 
@@ -69,9 +69,33 @@ pub(crate) fn prepare_beside(
     spool: Option<&Path>,
     cancel: &Cancel,
 ) -> Result<Prepared> {
-    let source = file_or_export(path, access)?;
-    let gate = gate(&args.references, source.path().unwrap_or(path));
+    let location = Location::of(path);
+    let source = match location::open(&location, access, &network(cancel))? {
+        Located::Anywhere { source, .. } => source,
+        Located::Once(mut stream) => {
+            let folder = spool.ok_or_else(|| location::only_once(stream.origin()))?;
+            let name = stream.origin().shown.clone();
+            Source::new(Arc::new(spool_to_temp(&mut stream, folder, cancel)?)).with_path(name)
+        }
+    };
+    let gate = gate_of(&args.references, &location, &source);
     prepare_source(source, args, gate, access, spool, cancel)
+}
+
+/// The gate for what is at `location`. An address has no folder that an image there could mean: what it may name are files in the
+/// folders that were allowed.
+fn gate_of(references: &ReferenceArgs, location: &Location, source: &Source) -> ReferenceGate {
+    match (location, references.allow_dir.as_slice()) {
+        (Location::File(path), _) => gate(references, source.path().unwrap_or(path)),
+        (_, []) => ReferenceGate::Deny,
+        (_, folders) => ReferenceGate::Allow(folders.to_vec()),
+    }
+}
+
+/// How addresses are reached: as the person at the machine asks for.
+pub(crate) fn network(cancel: &Cancel) -> Options {
+    let cancel = cancel.clone();
+    Options { stop: Stop::when(move || cancel.is_cancelled()), ..Options::default() }
 }
 
 /// The text of `path` where it is meant as the address of an NBD server's export.
@@ -79,13 +103,9 @@ pub(crate) fn nbd_address(path: &Path) -> Option<&str> {
     path.to_str().filter(|text| NbdAddress::is_meant_by(text))
 }
 
-/// The bytes at `path`: a file, or the export of an NBD server whose address it is.
-pub(crate) fn file_or_export(path: &Path, access: Access) -> Result<Source> {
-    let Some(address) = nbd_address(path) else { return Source::from_path(path, access) };
-    let settings = ConnectSettings { read_only: access == Access::ReadOnly, ..ConnectSettings::default() };
-    let disk = Arc::new(NbdDisk::connect(&address.parse()?, &settings)?);
-    let source = if access == Access::ReadOnly { Source::new(disk) } else { Source::writable(disk) };
-    Ok(source.with_path(path))
+/// The bytes at `path`, whatever kind of place that is.
+pub(crate) fn bytes(path: &Path, access: Access) -> Result<Source> {
+    location::open(&Location::of(path), access, &Options::default())?.anywhere()
 }
 
 /// As [`prepare_beside`], for bytes that are already open.
@@ -97,9 +117,15 @@ fn prepare_source(
     spool: Option<&Path>,
     cancel: &Cancel,
 ) -> Result<Prepared> {
-    let detected =
-        |source: &Source| detect(source.bytes())?.unambiguous().map_err(|error| error.context(source.display_name()));
-    let format = args.format.map_or_else(|| detected(&source), Ok)?;
+    let detected = |source: &Source| {
+        let format = detect(source.bytes())?.unambiguous().map_err(|error| error.context(source.display_name()))?;
+        // Whatever a server sends could be taken for raw.
+        if format.name == "raw" && source.path().is_some_and(|path| matches!(Location::of(path), Location::Remote(_))) {
+            require_disk(source.bytes().as_ref(), &source.display_name())?;
+        }
+        Ok(format)
+    };
+    let format = args.format.map_or_else(|| detected(&source), Ok::<_, Error>)?;
     if let Some(folder) = spool.filter(|_| access == Access::ReadOnly)
         && let Some(mut contents) = wrapped::contents(&source, format, &outer_options(format, args))?
     {
@@ -123,25 +149,88 @@ fn outer_options(format: &Format, args: &ReadArgs) -> OptionValues {
     OptionValues::parse(format.open_options, args.options.iter().map(String::as_str)).unwrap_or_default()
 }
 
-/// The image at `path` as the source of a conversion: what is inside a compressed file is read once, unless it is
-/// unpacked into a file in `spool` first. `sized` says that the target has to know beforehand how large the disk is.
-pub(crate) fn source(
-    path: &Path,
+/// How the source of a conversion is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SourceSettings<'a> {
+    /// The folder that the caller asked to store in first what cannot be read as it comes.
+    pub(crate) spool: Option<&'a Path>,
+    /// The folder for what a checksum makes necessary to store.
+    pub(crate) folder: &'a Path,
+    /// Whether the target has to know beforehand how large the disk is.
+    pub(crate) sized: bool,
+    /// Bytes for the source's tables.
+    pub(crate) cache_bytes: usize,
+    /// What the digest of the source's bytes must be.
+    pub(crate) checksum: Option<&'a Checksum>,
+}
+
+/// The image at `path` as the source of a conversion: what is inside a compressed file, and what a server sends that knows no
+/// ranges, is read once, unless it is stored in a file first.
+pub(crate) fn source(path: &Path, args: &ReadArgs, settings: &SourceSettings<'_>, cancel: &Cancel) -> Result<Input> {
+    let location = Location::of(path);
+    let (source, remote) = match location::open(&location, Access::ReadOnly, &network(cancel))? {
+        Located::Once(stream) => return once(stream, args, settings, cancel),
+        Located::Anywhere { source, remote } => (source, remote),
+    };
+    if let Some(checksum) = settings.checksum {
+        let Some(remote) = remote else {
+            location::verify(source.bytes().as_ref(), &source.display_name(), checksum, cancel)?;
+            return from_source(source, &location, args, settings, cancel);
+        };
+        // What is verified has to be what is converted: a server may send other bytes the second time.
+        return once(remote.stream(), args, &SourceSettings { spool: None, ..*settings }, cancel).or_else(|error| {
+            if error.kind() != ErrorKind::Unsupported {
+                return Err(error);
+            }
+            let stored = store(remote.stream(), settings.folder, settings.checksum, cancel)?;
+            from_source(stored, &location, args, settings, cancel)
+        });
+    }
+    from_source(source, &location, args, settings, cancel)
+}
+
+/// Bytes that come once, as they come, or from a file that they are stored in first.
+fn once(stream: RemoteStream, args: &ReadArgs, settings: &SourceSettings<'_>, cancel: &Cancel) -> Result<Input> {
+    if let Some(folder) = settings.spool {
+        let location = Location::Remote(stream.origin().shown.clone());
+        let stored = store(stream, folder, settings.checksum, cancel)?;
+        return from_source(stored, &location, args, settings, cancel);
+    }
+    let (name, size) = (stream.origin().shown.clone(), stream.origin().size);
+    let (format, checksum) = (args.format, settings.checksum);
+    let known = OnceSettings { format, options: &args.options, size, checksum, foreign: true };
+    let (format, stream) = location::stream(Box::new(stream), &name, &known)?;
+    Ok(Input::Stream { format, stream })
+}
+
+/// Stores what comes from the network in a file without a name in `folder`.
+fn store(stream: RemoteStream, folder: &Path, checksum: Option<&Checksum>, cancel: &Cancel) -> Result<Source> {
+    let name = stream.origin().shown.clone();
+    let stored = match checksum {
+        None => spool_to_temp(&mut Box::new(stream), folder, cancel),
+        Some(checksum) => spool_to_temp(&mut Checksummed::new(Box::new(stream), &name, checksum), folder, cancel),
+    };
+    Ok(Source::new(Arc::new(stored?)).with_path(name))
+}
+
+fn from_source(
+    source: Source,
+    location: &Location,
     args: &ReadArgs,
-    spool: Option<&Path>,
-    sized: bool,
-    cache_bytes: usize,
+    settings: &SourceSettings<'_>,
     cancel: &Cancel,
 ) -> Result<Input> {
-    let mut prepared = prepare_beside(path, args, Access::ReadOnly, spool, cancel)?;
+    let gate = gate_of(&args.references, location, &source);
+    let name = source.display_name();
+    let mut prepared = prepare_source(source, args, gate, Access::ReadOnly, settings.spool, cancel)?;
     let watched =
         Source::new(Arc::new(Interruptible { bytes: Arc::clone(prepared.source.bytes()), cancel: cancel.clone() }));
     let (format, options) = (prepared.format, &prepared.settings.options);
-    let stream = wrapped::stream_of(&watched, format, options, sized);
-    if let Some(stream) = stream.map_err(|error| error.context(path.display()))? {
+    let stream = wrapped::stream_of(&watched, format, options, settings.sized);
+    if let Some(stream) = stream.map_err(|error| error.context(name))? {
         return Ok(Input::Stream { format, stream });
     }
-    prepared.settings.cache_bytes = cache_bytes;
+    prepared.settings.cache_bytes = settings.cache_bytes;
     Ok(Input::Image(prepared.open()?))
 }
 
@@ -181,13 +270,8 @@ pub(crate) fn open(path: &Path, args: &ReadArgs) -> Result<Opened> {
 }
 
 /// Standard input as the source of a conversion: a file that was redirected here is read at any place, a pipe is read
-/// once, or stored in a file in `spool` first.
-pub(crate) fn standard_input(
-    args: &ReadArgs,
-    spool: Option<&Path>,
-    cache_bytes: usize,
-    cancel: &Cancel,
-) -> Result<Input> {
+/// once, or stored in a file first.
+pub(crate) fn standard_input(args: &ReadArgs, settings: &SourceSettings<'_>, cancel: &Cancel) -> Result<Input> {
     let in_stdin = |error| Error::io(NAME, error);
     let stdin = io::stdin();
     if stdin.is_terminal() {
@@ -200,16 +284,27 @@ pub(crate) fn standard_input(
     // Only from its first byte on is a file that was redirected here the same as the file opened by name.
     if (kind.is_file() || kind.is_block_device()) && file.stream_position().map_err(in_stdin)? == 0 {
         let source = Source::from_file(file, NAME, Access::ReadOnly)?;
-        return image(source, args, spool, cache_bytes, cancel);
+        if let Some(checksum) = settings.checksum {
+            location::verify(source.bytes().as_ref(), NAME, checksum, cancel)?;
+        }
+        return image(source, args, settings, cancel);
     }
     let mut pipe = Pipe { descriptor: OwnedFd::from(file), cancel: cancel.clone() };
-    match spool {
-        Some(folder) => {
-            let stored = spool_to_temp(&mut pipe, folder, cancel)?;
-            image(Source::new(Arc::new(stored)).with_path(NAME), args, Some(folder), cache_bytes, cancel)
-        }
-        None => stream(pipe, args),
-    }
+    let Some(folder) = settings.spool else {
+        let known = OnceSettings {
+            format: args.format,
+            options: &args.options,
+            checksum: settings.checksum,
+            ..OnceSettings::default()
+        };
+        let (format, stream) = location::stream(Box::new(pipe), NAME, &known)?;
+        return Ok(Input::Stream { format, stream });
+    };
+    let stored = match settings.checksum {
+        None => spool_to_temp(&mut pipe, folder, cancel)?,
+        Some(checksum) => spool_to_temp(&mut Checksummed::new(Box::new(pipe), NAME, checksum), folder, cancel)?,
+    };
+    image(Source::new(Arc::new(stored)).with_path(NAME), args, settings, cancel)
 }
 
 /// Standard input as bytes that come once, with an eye on an interrupt.
@@ -226,33 +321,14 @@ pub(crate) fn standard_bytes(cancel: &Cancel) -> Result<Box<dyn Read + Send>> {
 /// What messages call standard input. It has no folder: an image in it may name no file.
 const NAME: &str = "standard input";
 
-fn image(source: Source, args: &ReadArgs, spool: Option<&Path>, cache_bytes: usize, cancel: &Cancel) -> Result<Input> {
+fn image(source: Source, args: &ReadArgs, settings: &SourceSettings<'_>, cancel: &Cancel) -> Result<Input> {
     let gate = match args.references.allow_dir.as_slice() {
         [] => ReferenceGate::Deny,
         folders => ReferenceGate::Allow(folders.to_vec()),
     };
-    let mut prepared = prepare_source(source, args, gate, Access::ReadOnly, spool, cancel)?;
-    prepared.settings.cache_bytes = cache_bytes;
+    let mut prepared = prepare_source(source, args, gate, Access::ReadOnly, settings.spool, cancel)?;
+    prepared.settings.cache_bytes = settings.cache_bytes;
     Ok(Input::Image(prepared.open()?))
-}
-
-fn stream(pipe: Pipe, args: &ReadArgs) -> Result<Input> {
-    let (format, input) = match args.format {
-        Some(format) => (format, Box::new(pipe) as Box<dyn Read + Send>),
-        None => pipe.detect()?,
-    };
-    let remedy = "store it in a temporary file first with --spool";
-    let begin = format.stream.ok_or_else(|| {
-        let text = format!("{NAME}: {} cannot be read from a pipe", format.title);
-        Error::new(ErrorKind::Unsupported, text).with_remedy(remedy)
-    })?;
-    let options = OptionValues::parse(format.open_options, args.options.iter().map(String::as_str))?;
-    let stream = begin(StreamRequest { input, options: &options }).map_err(|error| {
-        let error = error.context(NAME);
-        // The format can be streamed, this variant of it cannot.
-        if error.kind() == ErrorKind::Unsupported { error.with_remedy(remedy) } else { error }
-    })?;
-    Ok(Input::Stream { format, stream })
 }
 
 /// The reading end of a pipe that notices an interrupt while nothing arrives.
@@ -265,17 +341,6 @@ pub(crate) struct Pipe {
 impl Pipe {
     /// How long an interrupt may go unnoticed when the signal reaches another thread.
     const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-
-    /// Reads the head that formats are told by, and says which format it is; the answer reads from the first byte on.
-    pub(crate) fn detect(mut self) -> Result<(&'static Format, Box<dyn Read + Send>)> {
-        let mut head = Vec::new();
-        let window = ProbeWindow::HEAD as u64;
-        let read = self.by_ref().take(window).read_to_end(&mut head);
-        read.map_err(|error| Error::io(NAME, error))?;
-        let detection = detect_window(&ProbeWindow { head: &head, tail: &[], size: None });
-        let format = detection.unambiguous().map_err(|error| error.context(NAME))?;
-        Ok((format, Box::new(Cursor::new(head).chain(self))))
-    }
 }
 
 impl Read for Pipe {

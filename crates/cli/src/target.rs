@@ -10,6 +10,7 @@ use std::sync::Arc;
 use transload::block::{Error, ErrorKind, Result};
 use transload::convert::Output;
 use transload::image::{FORMATS, Format};
+use transload::location::Location;
 use transload::nbd::{ConnectSettings, NbdDisk};
 
 /// The format of a new image: the one that was asked for, or the one that the name's ending stands for.
@@ -95,5 +96,5 @@ fn named(error: &io::Error) -> io::Error {
 
 /// What messages call the target at `path`.
 pub(crate) fn shown(path: &Path) -> String {
-    if crate::input::is_standard_stream(path) { STANDARD_OUTPUT.to_owned() } else { path.display().to_string() }
+    if crate::input::is_standard_stream(path) { STANDARD_OUTPUT.to_owned() } else { Location::of(path).shown() }
 }

@@ -41,6 +41,7 @@ mod known;
 mod mapped;
 mod open;
 mod options;
+mod place;
 mod preallocation;
 mod probe;
 mod source;

@@ -9,6 +9,7 @@ pub(crate) use tests::FORMAT as LAYER_FORMAT;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use transload_block::{BlockRead, BlockWrite, Chain, Result};
 
@@ -110,6 +111,9 @@ pub struct ParentReference {
     pub format: Option<String>,
     /// What the parent must answer to. A parent that does not is refused: it was changed behind its child's back.
     pub content_id: Option<ContentId>,
+    /// When the parent's file was last changed, by the child's word, to the second. Copies change it: another time is a
+    /// warning, never a refusal.
+    pub modified: Option<SystemTime>,
 }
 
 /// By what a child knows its parent. `Display` writes it as the format's own texts do.

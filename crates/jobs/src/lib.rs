@@ -14,6 +14,10 @@
 //! out of. What a job writes is staged under a hidden name and renamed once it is whole; a worker that has lost its lease
 //! cannot publish any more, as the one that took over has moved the staged files out of its reach.
 
+pub mod meter;
 pub mod model;
+pub mod publish;
 pub mod root;
 pub mod store;
+mod tasks;
+pub mod worker;

@@ -1,13 +1,15 @@
 //! Where an NBD server is, and which of its exports is meant: an NBD URI.
 //!
-//! `nbd://HOST[:PORT][/EXPORT]` and `nbd+unix:///[EXPORT]?socket=PATH`, as the NBD project's `doc/uri.md` has them.
-//! `nbds://` and `nbds+unix://`, the same over TLS, are known by name and refused.
+//! `nbd://HOST[:PORT][/EXPORT]` and `nbd+unix:///[EXPORT]?socket=PATH`, as the NBD project's `doc/uri.md` has them; `nbds://` and
+//! `nbds+unix://` are the same over TLS, with `tls-certificates=DIR` and `tls-hostname=NAME` behind the `?` as libnbd has them.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use transload_block::{Error, ErrorKind, Result};
+
+use crate::tls::ClientTls;
 
 /// The port that IANA has assigned to NBD.
 pub const DEFAULT_PORT: u16 = 10809;
@@ -49,6 +51,24 @@ pub struct NbdAddress {
     pub place: Place,
     /// The export's name; the empty one is the server's default.
     pub export: String,
+    /// Who is trusted, where the address demands TLS.
+    pub tls: Option<TlsAddress>,
+}
+
+/// What an address says of TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsAddress {
+    /// The folder with `ca-cert.pem`, and perhaps `client-cert.pem` and `client-key.pem`; without it, whom the system trusts is trusted.
+    pub certificates: Option<PathBuf>,
+    /// Whom the server's certificate has to be for, where that is not the host of the address.
+    pub host_name: Option<String>,
+}
+
+impl TlsAddress {
+    /// Reads what the address names.
+    pub(crate) fn trust(&self) -> Result<ClientTls> {
+        self.certificates.as_deref().map_or_else(ClientTls::system, ClientTls::from_folder)
+    }
 }
 
 impl NbdAddress {
@@ -59,15 +79,39 @@ impl NbdAddress {
     }
 }
 
+impl NbdAddress {
+    /// Whom the server's certificate has to be for. A socket in the file system belongs to this host.
+    pub(crate) fn server_name(&self) -> String {
+        let named = self.tls.as_ref().and_then(|tls| tls.host_name.clone());
+        named.unwrap_or_else(|| match &self.place {
+            Place::Unix(_) => "localhost".to_owned(),
+            Place::Tcp(host, _) => host.clone(),
+        })
+    }
+}
+
 impl fmt::Display for NbdAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls.is_some() { "nbds" } else { "nbd" };
+        let export = encoded(&self.export, b"/");
+        let mut parameters = Vec::new();
         match &self.place {
             Place::Unix(path) => {
-                let socket = encoded(&path.to_string_lossy(), b"/");
-                write!(f, "nbd+unix:///{}?socket={socket}", encoded(&self.export, b"/"))
+                write!(f, "{scheme}+unix:///{export}")?;
+                parameters.push(("socket", path.to_string_lossy()));
             }
-            place @ Place::Tcp(..) => write!(f, "nbd://{place}/{}", encoded(&self.export, b"/")),
+            place @ Place::Tcp(..) => write!(f, "{scheme}://{place}/{export}")?,
         }
+        let tls = self.tls.as_ref();
+        parameters.extend(
+            tls.and_then(|tls| tls.certificates.as_ref()).map(|path| ("tls-certificates", path.to_string_lossy())),
+        );
+        parameters
+            .extend(tls.and_then(|tls| tls.host_name.as_ref()).map(|name| ("tls-hostname", name.as_str().into())));
+        for (at, (name, value)) in parameters.iter().enumerate() {
+            write!(f, "{}{name}={}", if at == 0 { '?' } else { '&' }, encoded(value, b"/"))?;
+        }
+        Ok(())
     }
 }
 
@@ -80,15 +124,49 @@ impl FromStr for NbdAddress {
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, export) = rest.split_once('/').unwrap_or((rest, ""));
         let export = decoded(export).ok_or_else(|| wrong("the export's name is not UTF-8 with %XX escapes"))?;
-        match scheme {
-            "nbd" if query.is_empty() => Ok(Self { place: tcp(authority).map_err(wrong)?, export }),
-            "nbd" => Err(wrong("parameters after '?' belong to nbd+unix addresses")),
-            "nbd+unix" if authority.is_empty() => Ok(Self { place: unix(query).map_err(wrong)?, export }),
-            "nbd+unix" => Err(wrong("has a host where a socket is named: write nbd+unix:///EXPORT?socket=PATH")),
-            "nbds" | "nbds+unix" => Err(Error::new(ErrorKind::Unsupported, format!("address '{text}': NBD over TLS"))
-                .with_remedy("connect through a tunnel (ssh -L, stunnel) and name its end here")),
-            _ => Err(wrong("is neither nbd:// nor nbd+unix://")),
+        let (transport, tls) = match scheme.strip_prefix("nbds") {
+            Some(transport) => (transport, Some(TlsAddress::default())),
+            None => (scheme.strip_prefix("nbd").unwrap_or("?"), None),
+        };
+        let parameters = Parameters::parse(query, tls).map_err(wrong)?;
+        let place = match (transport, parameters.socket) {
+            ("", None) => tcp(authority).map_err(wrong)?,
+            ("", Some(_)) => return Err(wrong("a socket belongs to nbd+unix addresses")),
+            ("+unix", Some(path)) if authority.is_empty() => Place::Unix(path),
+            ("+unix", None) if authority.is_empty() => return Err(wrong("has no socket=PATH after '?'")),
+            ("+unix", _) => {
+                return Err(wrong("has a host where a socket is named: write nbd+unix:///EXPORT?socket=PATH"));
+            }
+            _ => return Err(wrong("is none of nbd://, nbds://, nbd+unix:// and nbds+unix://")),
+        };
+        Ok(Self { place, export, tls: parameters.tls })
+    }
+}
+
+/// What stands behind the `?` of an address.
+struct Parameters {
+    socket: Option<PathBuf>,
+    tls: Option<TlsAddress>,
+}
+
+impl Parameters {
+    /// Reads `NAME=VALUE&…`; `tls` is there where the address is one with TLS.
+    fn parse(query: &str, tls: Option<TlsAddress>) -> Result<Self, &'static str> {
+        let mut this = Self { socket: None, tls };
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            let (name, value) = parameter.split_once('=').ok_or("a parameter after '?' has no value")?;
+            let value = decoded(value).filter(|value| !value.is_empty());
+            let value = value.ok_or("the value of a parameter is empty or not UTF-8 with %XX escapes")?;
+            match (name, &mut this.tls) {
+                ("socket", _) => this.socket = Some(value.into()),
+                ("tls-certificates", Some(tls)) => tls.certificates = Some(value.into()),
+                ("tls-hostname", Some(tls)) => tls.host_name = Some(value),
+                ("tls-certificates" | "tls-hostname", None) => return Err("TLS belongs to nbds:// and nbds+unix://"),
+                // Whoever asks for no verification, or for ciphers of their own, is not to get something else.
+                _ => return Err("a parameter after '?' is none of socket, tls-certificates and tls-hostname"),
+            }
         }
+        Ok(this)
     }
 }
 
@@ -122,13 +200,6 @@ fn tcp(authority: &str) -> Result<Place, &'static str> {
         Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or("the port is not a number from 1 to 65535")?,
     };
     Ok(Place::Tcp(host.to_owned(), port))
-}
-
-/// The socket in `socket=PATH`.
-fn unix(query: &str) -> Result<Place, &'static str> {
-    let path = query.strip_prefix("socket=").ok_or("has no socket=PATH after '?'")?;
-    let path = decoded(path).filter(|path| !path.is_empty()).ok_or("the socket's path is empty or not UTF-8")?;
-    Ok(Place::Unix(path.into()))
 }
 
 /// Resolves `%XX`; `None` when the result is no UTF-8 or an escape is broken.
@@ -171,6 +242,7 @@ mod tests {
         let tcp = |host: &str, port, export: &str| NbdAddress {
             place: Place::Tcp(host.to_owned(), port),
             export: export.to_owned(),
+            tls: None,
         };
         for (text, address) in [
             ("nbd://host", tcp("host", 10809, "")),
@@ -183,8 +255,18 @@ mod tests {
             assert_eq!(parsed.to_string().parse::<NbdAddress>().unwrap(), address, "{text}");
         }
         let unix: NbdAddress = "nbd+unix:///x?socket=/tmp/a%3Fb".parse().unwrap();
-        assert_eq!(unix, NbdAddress { place: Place::Unix("/tmp/a?b".into()), export: "x".to_owned() });
+        assert_eq!(unix, NbdAddress { place: Place::Unix("/tmp/a?b".into()), export: "x".to_owned(), tls: None });
         assert_eq!(unix.to_string().parse::<NbdAddress>().unwrap(), unix);
+        for (text, name, certificates) in [
+            ("nbds://host/x", "host", None),
+            ("nbds://[::1]:99/x?tls-certificates=/a%20b&tls-hostname=other", "other", Some("/a b")),
+            ("nbds+unix:///x?socket=/s&tls-certificates=/c", "localhost", Some("/c")),
+        ] {
+            let address: NbdAddress = text.parse().unwrap();
+            assert_eq!(address.server_name(), name, "{text}");
+            assert_eq!(address.tls.as_ref().unwrap().certificates, certificates.map(PathBuf::from), "{text}");
+            assert_eq!(address.to_string().parse::<NbdAddress>().unwrap(), address, "{text}");
+        }
     }
 
     #[test]
@@ -205,10 +287,13 @@ mod tests {
             "nbd://h/%zz",
             "nbd://h/%ff",
             "nbd://h/%+1",
+            "nbd://h?tls-hostname=x",
+            "nbds://h?tls-verify-peer=false",
+            "nbds://h?tls-hostname",
+            "nbds://h?socket=/x",
             "http://h",
         ] {
             assert_eq!(text.parse::<NbdAddress>().unwrap_err().kind(), ErrorKind::InvalidInput, "{text}");
         }
-        assert_eq!("nbds://h".parse::<NbdAddress>().unwrap_err().kind(), ErrorKind::Unsupported);
     }
 }

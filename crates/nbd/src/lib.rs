@@ -9,7 +9,8 @@
 //!
 //! | | server | client |
 //! |---|---|---|
-//! | negotiation | fixed newstyle: `GO INFO LIST EXPORT_NAME ABORT` | `GO`, falling back to `EXPORT_NAME` |
+//! | negotiation | fixed newstyle: `GO INFO LIST EXPORT_NAME STARTTLS ABORT` | `GO`, falling back to `EXPORT_NAME` |
+//! | TLS | allowed or demanded, with certificates of clients | demanded by the address: `nbds://` |
 //! | replies | simple, structured, extended headers | the same |
 //! | block status | `base:allocation` | the same, remembered a little ahead |
 //! | writing | write, zeroes, trim, flush, FUA | the same; zeroes are written where the server has no command for it |
@@ -19,17 +20,19 @@
 //! client sends is hostile input: lengths are bounded before anything is allocated, a negotiation has a deadline, and a
 //! session's memory does not depend on what is asked for.
 //!
-//! What it does not do: authenticate clients. On a network that others share, put it behind a tunnel.
+//! What it does not do: authenticate clients but by certificates. Without them, whoever reaches a server has its disks.
 
 mod address;
 mod client;
 mod protocol;
 mod server;
+mod tls;
 mod transport;
 
-pub use address::{DEFAULT_PORT, NbdAddress, Place};
+pub use address::{DEFAULT_PORT, NbdAddress, Place, TlsAddress};
 pub use client::{ConnectSettings, NbdDisk};
 pub use server::{Event, Export, Listener, Server, ServerLimits, Stop};
+pub use tls::{ClientTls, ServerTls, TlsMode};
 
 #[doc(hidden)]
 pub mod properties;

@@ -3,14 +3,17 @@
 use std::fmt::{self, Debug};
 use std::io::{self, Cursor, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustls::Connection;
 use transload_block::{Error, ErrorKind, Result};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::Place;
+use crate::tls::Tls;
 
 /// A connected socket.
 #[derive(Debug)]
@@ -19,9 +22,15 @@ pub(crate) enum Socket {
     Tcp(TcpStream),
 }
 
-/// A socket that several threads and the halves of a connection share.
+/// A socket that several threads and the halves of a connection share; encrypted from some moment on, where that was agreed.
 #[derive(Clone, Debug)]
-pub(crate) struct Line(Arc<Socket>);
+pub(crate) struct Line(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    socket: Socket,
+    tls: OnceLock<Tls>,
+}
 
 impl Line {
     pub(crate) fn new(socket: Socket) -> io::Result<Self> {
@@ -29,7 +38,7 @@ impl Line {
             // Requests and replies are whole messages; waiting for more only adds latency.
             stream.set_nodelay(true)?;
         }
-        Ok(Self(Arc::new(socket)))
+        Ok(Self(Arc::new(Shared { socket, tls: OnceLock::new() })))
     }
 
     /// Connects to `place`, trying each address of a host for at most `timeout`.
@@ -51,8 +60,11 @@ impl Line {
 
     /// Ends the connection for both sides; whoever waits on it is woken.
     pub(crate) fn hang_up(&self) {
+        if let Some(tls) = self.0.tls.get() {
+            tls.say_good_bye(self.0.socket.as_fd());
+        }
         // The other side may have been faster.
-        drop(match &*self.0 {
+        drop(match &self.0.socket {
             Socket::Unix(stream) => stream.shutdown(Shutdown::Both),
             Socket::Tcp(stream) => stream.shutdown(Shutdown::Both),
         });
@@ -60,7 +72,7 @@ impl Line {
 
     /// Sets how long one read or write may wait; for ever when `None`.
     pub(crate) fn set_patience(&self, patience: Option<Duration>) -> io::Result<()> {
-        match &*self.0 {
+        match &self.0.socket {
             Socket::Unix(stream) => {
                 stream.set_read_timeout(patience)?;
                 stream.set_write_timeout(patience)
@@ -75,23 +87,58 @@ impl Line {
 
 impl Read for Line {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match &*self.0 {
-            Socket::Unix(stream) => (&mut &*stream).read(buf),
-            Socket::Tcp(stream) => (&mut &*stream).read(buf),
+        match self.0.tls.get() {
+            Some(tls) => tls.read(&self.0.socket, buf),
+            None => (&self.0.socket).read(buf),
         }
     }
 }
 
 impl Write for Line {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        match &*self.0 {
+        self.write_vectored(&[IoSlice::new(buf)])
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self.0.tls.get() {
+            Some(tls) => tls.write(&self.0.socket, parts),
+            None => (&self.0.socket).write_vectored(parts),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(stream) => stream.as_fd(),
+            Self::Tcp(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl Read for &Socket {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match *self {
+            Socket::Unix(stream) => (&mut &*stream).read(buf),
+            Socket::Tcp(stream) => (&mut &*stream).read(buf),
+        }
+    }
+}
+
+impl Write for &Socket {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match *self {
             Socket::Unix(stream) => (&mut &*stream).write(buf),
             Socket::Tcp(stream) => (&mut &*stream).write(buf),
         }
     }
 
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        match &*self.0 {
+        match *self {
             Socket::Unix(stream) => (&mut &*stream).write_vectored(parts),
             Socket::Tcp(stream) => (&mut &*stream).write_vectored(parts),
         }
@@ -100,6 +147,12 @@ impl Write for Line {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// A line that a negotiation goes over, which may agree on TLS.
+pub(crate) trait Negotiable: Read + Write {
+    /// Encrypts everything from here on, in both directions.
+    fn start_tls(&mut self, connection: Connection) -> io::Result<()>;
 }
 
 /// A line on which everything together has to be done by a moment in time, however slowly the other side dribbles.
@@ -129,6 +182,14 @@ impl Hurried {
     }
 }
 
+impl Negotiable for Hurried {
+    fn start_tls(&mut self, connection: Connection) -> io::Result<()> {
+        let tls = Tls::shake_hands(connection, self)?;
+        let fresh = self.line.0.tls.set(tls);
+        fresh.map_err(|_| io::Error::other("TLS was begun twice"))
+    }
+}
+
 impl Read for Hurried {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.hurry()?;
@@ -154,6 +215,12 @@ pub(crate) struct Script(Arc<Mutex<Cursor<Vec<u8>>>>);
 impl Script {
     pub(crate) fn new(said: &[u8]) -> Self {
         Self(Arc::new(Mutex::new(Cursor::new(said.to_vec()))))
+    }
+}
+
+impl Negotiable for Script {
+    fn start_tls(&mut self, _: Connection) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

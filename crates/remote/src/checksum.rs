@@ -89,14 +89,50 @@ impl Checksum {
         self.kind
     }
 
-    fn begin(&self) -> Hasher {
-        match self.kind {
+    /// Begins to compute the digest of some bytes.
+    #[must_use]
+    pub fn digest(&self) -> ChecksumDigest {
+        let hasher = match self.kind {
             ChecksumKind::Sha256 => Hasher::Sha256(Sha256::new()),
             ChecksumKind::Sha512 => Hasher::Sha512(Sha512::new()),
             ChecksumKind::Sha1 => Hasher::Sha1(Sha1::new()),
             ChecksumKind::Md5 => Hasher::Md5(Md5::new()),
             ChecksumKind::Blake3 => Hasher::Blake3(Box::new(blake3::Hasher::new())),
+        };
+        ChecksumDigest { hasher, expected: self.clone() }
+    }
+}
+
+/// A digest under way, and what it must be in the end.
+pub struct ChecksumDigest {
+    hasher: Hasher,
+    expected: Checksum,
+}
+
+impl fmt::Debug for ChecksumDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChecksumDigest").field("expected", &self.expected).finish_non_exhaustive()
+    }
+}
+
+impl ChecksumDigest {
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+    }
+
+    /// Makes sure that the bytes, which messages call `name`, were those that were expected.
+    ///
+    /// # Errors
+    /// `Checksum` when they were not.
+    pub fn verify(self, name: &str) -> Result<()> {
+        let (found, expected) = (self.hasher.finish(), self.expected);
+        if found == expected.hex {
+            return Ok(());
         }
+        let text = format!("{name}: is {}:{found}, must be {expected}", expected.kind.name());
+        Err(Error::new(ErrorKind::Checksum, text)
+            .with_remedy("get it again, and the checksum from whoever published it"))
     }
 }
 
@@ -142,8 +178,7 @@ pub struct Checksummed(Arc<Mutex<Inner>>);
 struct Inner {
     input: Box<dyn Read + Send>,
     name: String,
-    expected: Checksum,
-    hasher: Option<Hasher>,
+    digest: Option<ChecksumDigest>,
 }
 
 impl fmt::Debug for Checksummed {
@@ -156,7 +191,7 @@ impl Checksummed {
     /// Bytes of `input`, which messages call `name`.
     #[must_use]
     pub fn new(input: Box<dyn Read + Send>, name: &str, expected: &Checksum) -> Self {
-        let inner = Inner { input, name: name.to_owned(), hasher: Some(expected.begin()), expected: expected.clone() };
+        let inner = Inner { input, name: name.to_owned(), digest: Some(expected.digest()) };
         Self(Arc::new(Mutex::new(inner)))
     }
 
@@ -173,8 +208,11 @@ impl Checksummed {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    let name = inner.name.clone();
-                    return Err(Error::io(name, error));
+                    let error = match error.downcast::<Error>() {
+                        Ok(own) => own,
+                        Err(error) => Error::io(inner.name.clone(), error),
+                    };
+                    return Err(error);
                 }
             }
         }
@@ -184,21 +222,14 @@ impl Checksummed {
 impl Inner {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let length = self.input.read(buf)?;
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(&buf[..length]);
+        if let Some(digest) = &mut self.digest {
+            digest.update(&buf[..length]);
         }
         if length == 0
             && !buf.is_empty()
-            && let Some(hasher) = self.hasher.take()
+            && let Some(digest) = self.digest.take()
         {
-            let found = hasher.finish();
-            if found != self.expected.hex {
-                let (name, expected) = (&self.name, &self.expected);
-                let text = format!("{name}: is {}:{found}, must be {expected}", expected.kind.name());
-                let error = Error::new(ErrorKind::Checksum, text)
-                    .with_remedy("get it again, and the checksum from whoever published it");
-                return Err(io::Error::other(error));
-            }
+            digest.verify(&self.name).map_err(io::Error::other)?;
         }
         Ok(length)
     }

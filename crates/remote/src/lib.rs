@@ -36,7 +36,7 @@ use std::sync::Arc;
 use reqwest::Url;
 use transload_block::{Error, ErrorKind, Result};
 
-pub use checksum::{Checksum, ChecksumKind, Checksummed};
+pub use checksum::{Checksum, ChecksumDigest, ChecksumKind, Checksummed};
 pub use disk::RemoteDisk;
 pub use options::{Credentials, Limits, Lookup, Options, Stop};
 pub use origin::Origin;

@@ -211,8 +211,9 @@ impl ObjectUpload {
 
     /// Sends a part, and waits until there is room for one more.
     async fn send(&mut self, part: Vec<u8>) -> Result<()> {
-        /// Parts under way at once, each in memory.
-        const AT_ONCE: usize = 4;
+        /// Bytes of parts under way at once, which are all in memory. Parts that have to be larger go up one by one.
+        const UNDER_WAY: usize = 32 << 20;
+        let at_once = (UNDER_WAY / part.len().max(1)).clamp(1, self.limits.parallel.max(1));
         if self.upload.is_none() {
             let upload = self.place.store.put_multipart_opts(&self.place.path, PutMultipartOptions::default()).await;
             self.upload = Some(Mutex::new(upload.map_err(|error| self.error(&error))?));
@@ -221,7 +222,7 @@ impl ObjectUpload {
         self.parts += 1;
         self.length += part.len() as u64;
         self.under_way.spawn(inside(upload).put_part(PutPayload::from(part)));
-        while self.under_way.len() >= AT_ONCE.min(self.limits.parallel.max(1)) {
+        while self.under_way.len() >= at_once {
             self.one_arrives().await?;
         }
         Ok(())

@@ -8,6 +8,8 @@
 //! | [`short_io`] | short reads and writes beneath the loops that a file's driver runs |
 //! | [`crash`] | the file as a crash would leave it |
 //! | [`history`] | random work, and what a crash may leave of it |
+//! | [`http_server`] | an HTTP server that misbehaves on command |
+//! | [`object_server`] | object stores of other makers on the loopback interface |
 //! | [`overlay`] | a writable layer with holes, for chains |
 //! | [`packed`] | a layer of compressed units |
 //! | [`target`] | the files of a new image, in memory |
@@ -23,7 +25,9 @@ pub mod crash;
 pub mod disks;
 pub mod history;
 pub mod hostile;
+pub mod http_server;
 pub mod misbehaving;
+pub mod object_server;
 pub mod overlay;
 pub mod packed;
 pub mod random;
@@ -34,7 +38,9 @@ pub mod witness;
 pub use corpus::Corpus;
 pub use crash::CrashStorage;
 pub use history::History;
+pub use http_server::{Fault, HttpServer};
 pub use misbehaving::{Counted, Misbehaving, Operation};
+pub use object_server::ObjectServer;
 pub use overlay::Overlay;
 pub use packed::Packed;
 pub use random::Random;

@@ -62,6 +62,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("dmg2img", "dmg2img"),
     ("7z", "7zip"),
     ("ewfacquire", "ewf-tools"),
+    ("curl", "curl"),
+    ("restic", "restic"),
+    ("unsquashfs", "squashfs-tools"),
 ];
 
 /// Where Debian has the programs of the administrator, which an ordinary user's `PATH` leaves out.

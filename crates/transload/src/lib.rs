@@ -8,11 +8,14 @@
 //!
 //! The crates underneath are re-exported whole: [`block`] is the contract of a virtual disk, [`image`] the formats behind
 //! it, [`convert`] the engine that moves the bytes, [`volume`] the partitions and logical volumes on a disk, [`filesystem`] the
-//! files in them, [`inspect`] what they tell of a system, [`nbd`] a server and a client of disks over a network, [`remote`] disks
-//! at addresses of servers and object stores. What stands here is the short way for files.
+//! files in them, [`inspect`] what they tell of a system, [`mount`] all of it as folders of the host, [`archive`] a store of
+//! the files of many disks, [`nbd`] a server and a client of disks over a network, [`remote`] disks at addresses of servers and
+//! object stores. What stands here is the short way for files.
 //!
 //! Everything is synchronous; devices are `Send + Sync` and read by any number of threads at once. Images are hostile
 //! input: an image opened here pulls in no file outside its own folder unless [`image::ReferenceGate`] is told otherwise.
+//!
+//! How to watch a job, to follow it event by event and to stop it, is in [`progress`], with an example of each.
 //!
 //! # Reading a disk
 //!
@@ -64,15 +67,20 @@ use std::path::{Path, PathBuf};
 pub mod describe;
 pub mod export;
 pub mod import;
+pub mod location;
+pub mod progress;
 pub mod repack;
+pub mod upload;
 pub mod validate;
 
 pub use transload_appliance as appliance;
+pub use transload_archive as archive;
 pub use transload_block as block;
 pub use transload_convert as convert;
 pub use transload_filesystem as filesystem;
 pub use transload_image as image;
 pub use transload_inspect as inspect;
+pub use transload_mount as mount;
 pub use transload_nbd as nbd;
 pub use transload_remote as remote;
 pub use transload_volume as volume;

@@ -27,6 +27,7 @@ mod write;
 mod write_hardware;
 mod written_items;
 
+pub use crate::note::WriteSettings;
 pub use edit::{Change, edit};
 pub use package::{
     Capacity, Compression, Configuration, DescribedItem, Dialect, Eula, File, LogicalNetwork, Namespace, Package,
@@ -34,4 +35,4 @@ pub use package::{
 };
 pub use read::{MAX_LENGTH, read};
 pub(crate) use units::bytes as unit_bytes;
-pub use write::{FileEntry, FileUse, WriteSettings, pad, widest, write};
+pub use write::{FileEntry, FileUse, pad, widest, write};

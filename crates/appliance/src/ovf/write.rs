@@ -8,7 +8,7 @@ use super::write_hardware;
 use crate::adapt::for_vmware;
 use crate::device::Network;
 use crate::machine::Machine;
-use crate::note::{Notes, Written};
+use crate::note::{Notes, WriteSettings, Written};
 use crate::xml::{XmlWriter, can_hold};
 
 /// The address that stands for a streamOptimized VMDK.
@@ -54,29 +54,6 @@ pub struct FileEntry {
     pub size: Option<u64>,
     /// What it is for.
     pub purpose: FileUse,
-}
-
-/// How a descriptor is written.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WriteSettings {
-    /// The hardware version to ask for instead of the machine's own.
-    pub hardware_version: Option<u32>,
-}
-
-impl WriteSettings {
-    /// The machine's own hardware version.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { hardware_version: None }
-    }
-
-    /// Asks for this hardware version.
-    #[must_use]
-    pub const fn with_hardware_version(mut self, version: Option<u32>) -> Self {
-        self.hardware_version = version;
-        self
-    }
 }
 
 /// Writes the descriptor of a package that holds `machine` and `files`, in the order of `files`.

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::item::resource;
-use super::write::{FileEntry, FileUse, WriteSettings, WrittenDisk, file_id, network_name};
+use super::write::{FileEntry, FileUse, WrittenDisk, file_id, network_name};
 use super::written_items::{WrittenItem, config};
 use crate::device::{MacPolicy, Nic, NicModel, Port, PortBacking, Sound, UsbController};
 use crate::machine::{Firmware, Machine, boot_order_text};
-use crate::note::Notes;
+use crate::note::{Notes, WriteSettings};
 use crate::storage::{Bus, Controller, Disk, DiskMode, Drive, DriveKind, Media, ScsiModel};
 use crate::vmx::keys::{is_harmless, is_path};
 use crate::xml::XmlWriter;

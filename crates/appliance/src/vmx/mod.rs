@@ -23,5 +23,6 @@ mod read;
 mod tests;
 mod write;
 
+pub use crate::note::WriteSettings;
 pub use read::{MAX_LENGTH, read};
-pub use write::{WriteSettings, write};
+pub use write::write;

@@ -7,34 +7,11 @@ use super::keys::{CONFIG, ValueKind, is_harmless};
 use crate::adapt::for_vmware;
 use crate::device::{MacPolicy, Network, Nic, NicModel, Port, PortBacking, Sound, UsbController};
 use crate::machine::{Firmware, Machine, boot_order_text};
-use crate::note::{Notes, Written};
+use crate::note::{Notes, WriteSettings, Written};
 use crate::storage::{Bus, Controller, Disk, DiskMode, Drive, DriveKind, Media, base_name};
 
 /// The hardware version of a machine that names none: every product since ESXi 6.5 and Workstation 14 runs it.
 const DEFAULT_HARDWARE_VERSION: u32 = 13;
-
-/// How a VMX is written.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WriteSettings {
-    /// The hardware version to write instead of the machine's own.
-    pub hardware_version: Option<u32>,
-}
-
-impl WriteSettings {
-    /// The machine's own hardware version.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { hardware_version: None }
-    }
-
-    /// Writes this hardware version.
-    #[must_use]
-    pub const fn with_hardware_version(mut self, version: Option<u32>) -> Self {
-        self.hardware_version = version;
-        self
-    }
-}
 
 /// Writes the VMX of `machine`, in UTF-8. Disks are named as their `file` says.
 ///

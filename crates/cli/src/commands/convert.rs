@@ -14,9 +14,13 @@ use transload::convert::{
 };
 use transload::image::codec::Level;
 use transload::image::{Format, OptionValues};
+use transload::location::Location;
+use transload::remote::Checksum;
+use transload::upload;
 
 use crate::args::{self, Digest, ProgressArgs, ReadArgs, ReferenceArgs, SpoolArgs};
 use crate::failure::Verdict;
+use crate::input::SourceSettings;
 use crate::text::{self, Text};
 use crate::{help, input, interrupt, progress, target};
 
@@ -70,6 +74,9 @@ pub(crate) struct Arguments {
     /// Print the digest of the bytes that a guest sees; may be given twice
     #[arg(long = "digest", value_name = "ALGORITHM", value_enum)]
     digests: Vec<Digest>,
+    /// The digest that the source's bytes must have, such as sha256:…; nothing appears if they have another
+    #[arg(long, value_name = "ALGORITHM:HEX", value_parser = args::checksum)]
+    checksum: Option<Checksum>,
     /// Say how it would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -165,17 +172,44 @@ fn execute(arguments: &Arguments, to_pipe: bool, cancel: &Cancel) -> Result<Verd
         progress: display.as_ref().map(|(meter, _)| Arc::clone(meter) as Arc<dyn Progress>),
         ..settings(arguments, cancel)?
     };
-    let output = output(arguments)?;
-    let input = source(arguments, settings.format, cancel)?;
-    let plan = Plan::new(&input, &output, &settings)?;
-    if arguments.dry_run {
-        return dry_run(&plan, arguments.json);
-    }
-    let report = plan.run(input, output, &settings);
+    let report = match Location::of(&arguments.target) {
+        Location::Remote(address) => to_address(arguments, &address, &settings, cancel),
+        _ => to_place(arguments, &settings, cancel),
+    };
     // The bar is gone before anything else is said.
     drop(display);
-    say(arguments, &report?, to_pipe)?;
+    if let Some(report) = report? {
+        say(arguments, &report, to_pipe)?;
+    }
     Ok(Verdict::Done)
+}
+
+/// Converts into a file, a device, a pipe; no report where it is only said how that would be done.
+fn to_place(arguments: &Arguments, settings: &Settings, cancel: &Cancel) -> Result<Option<Report>> {
+    let output = output(arguments)?;
+    let input = source(arguments, settings.format, cancel)?;
+    let plan = Plan::new(&input, &output, settings)?;
+    if arguments.dry_run {
+        return dry_run(&plan, arguments.json).map(|_| None);
+    }
+    plan.run(input, output, settings).map(Some)
+}
+
+/// The same, into an object store.
+fn to_address(arguments: &Arguments, address: &str, settings: &Settings, cancel: &Cancel) -> Result<Option<Report>> {
+    let input = source(arguments, settings.format, cancel)?;
+    let planned = upload::plan(&input, address, settings)?;
+    if planned.staged && !arguments.progress.quiet {
+        eprintln!(
+            "transload: {}: cannot be written from front to back as this; it is made in {} first",
+            target::shown(&arguments.target),
+            env::temp_dir().display()
+        );
+    }
+    if arguments.dry_run {
+        return dry_run(&planned.plan, arguments.json).map(|_| None);
+    }
+    upload::convert_to(input, address, settings, &input::network(cancel), &env::temp_dir()).map(Some)
 }
 
 fn settings(arguments: &Arguments, cancel: &Cancel) -> Result<Settings> {
@@ -231,7 +265,7 @@ fn output(arguments: &Arguments) -> Result<Output> {
 /// Whether the target is a raw file or pipe, which grows with a source that does not know its size.
 fn grows(arguments: &Arguments, format: &Format) -> bool {
     let target = &arguments.target;
-    format.name == "raw" && input::nbd_address(target).is_none() && !target::is_block_device(target)
+    format.name == "raw" && !matches!(Location::of(target), Location::Nbd(_)) && !target::is_block_device(target)
 }
 
 fn source(arguments: &Arguments, format: &Format, cancel: &Cancel) -> Result<Input> {
@@ -241,14 +275,19 @@ fn source(arguments: &Arguments, format: &Format, cancel: &Cancel) -> Result<Inp
         spool: SpoolArgs::default(),
         references: arguments.references.clone(),
     };
-    let spool = arguments.spool.then(|| spool_folder(&arguments.target));
-    if !input::is_standard_stream(&arguments.source) {
-        target::refuse_source(&arguments.target, &arguments.source)?;
-        let cache_bytes = cache_bytes(arguments.memory);
-        let sized = !grows(arguments, format);
-        return input::source(&arguments.source, &read, spool.as_deref(), sized, cache_bytes, cancel);
+    let folder = spool_folder(&arguments.target);
+    let settings = SourceSettings {
+        spool: arguments.spool.then_some(folder.as_path()),
+        folder: &folder,
+        sized: !grows(arguments, format),
+        cache_bytes: cache_bytes(arguments.memory),
+        checksum: arguments.checksum.as_ref(),
+    };
+    if input::is_standard_stream(&arguments.source) {
+        return input::standard_input(&read, &settings, cancel);
     }
-    input::standard_input(&read, spool.as_deref(), cache_bytes(arguments.memory), cancel)
+    target::refuse_source(&arguments.target, &arguments.source)?;
+    input::source(&arguments.source, &read, &settings, cancel)
 }
 
 /// The source's share of the memory: a quarter, as the engine reckons.
@@ -256,9 +295,10 @@ fn cache_bytes(memory: u64) -> usize {
     usize::try_from(memory / 4).unwrap_or(usize::MAX)
 }
 
-/// Where standard input is stored: beside the target, which has room for a disk, or with the other temporary files.
+/// Where what comes once is stored: beside the target, which has room for a disk, or with the other temporary files.
 fn spool_folder(target: &Path) -> PathBuf {
-    let beside = target.parent().filter(|_| !input::is_standard_stream(target) && !target::is_block_device(target));
+    let is_file = matches!(Location::of(target), Location::File(_)) && !input::is_standard_stream(target);
+    let beside = target.parent().filter(|_| is_file && !target::is_block_device(target));
     match beside {
         Some(folder) if folder.as_os_str().is_empty() => PathBuf::from("."),
         Some(folder) => folder.to_path_buf(),
@@ -279,20 +319,20 @@ fn dry_run(plan: &Plan, json: bool) -> Result<Verdict> {
 
 /// Tells what was done: digests and JSON on standard output unless the image went there, the rest on standard error.
 fn say(arguments: &Arguments, report: &Report, to_pipe: bool) -> Result<()> {
-    let (source, target) = (arguments.source.display(), arguments.target.display());
+    let (source, target) = (Location::of(&arguments.source).shown(), target::shown(&arguments.target));
     if !arguments.progress.quiet {
         for warning in &report.warnings {
             eprintln!("transload: warning: {warning}");
         }
-        eprintln!("transload: {}: {}", target::shown(&arguments.target), summary(report));
+        eprintln!("transload: {target}: {}", summary(report));
     }
     if arguments.json {
         let format = target::format(arguments.target_format, &arguments.target)?.name;
-        return text::json(&Document { source: source.to_string(), target: target.to_string(), format, report });
+        return text::json(&Document { source, target, format, report });
     }
     let mut text = Text::new();
     for digest in &report.digests {
-        let line = text::digest_line(&digest.hex, &arguments.source);
+        let line = text::digest_line(&digest.hex, Path::new(&source));
         if to_pipe { eprint!("{}", String::from_utf8_lossy(&line)) } else { text.bytes(&line)? }
     }
     text.finish()

@@ -15,8 +15,10 @@ use transload::convert::Cancel;
 use transload::export::{
     ExportPlan, ExportReport, ExportSettings, ExportTarget, MachineProgress, MachineSource, Nvram, SourceSettings,
 };
-
 use transload::image::codec::Level;
+use transload::location::Location;
+use transload::remote::Upload;
+use transload::upload;
 
 use crate::args::{self, ProgressArgs, ReferenceArgs};
 use crate::failure::Verdict;
@@ -215,7 +217,7 @@ fn execute(arguments: &Arguments, cancel: &Cancel) -> Result<Verdict> {
         progress: display.as_ref().map(|(meter, _)| Arc::clone(meter) as Arc<dyn MachineProgress>),
         ..settings(arguments, cancel)?
     };
-    let target = package(arguments)?;
+    let (target, upload) = package(arguments, cancel)?;
     let plan = ExportPlan::new(source(arguments)?, &target, &settings)?;
     if arguments.dry_run {
         say_plan(&plan, arguments.json)?;
@@ -225,7 +227,10 @@ fn execute(arguments: &Arguments, cancel: &Cancel) -> Result<Verdict> {
         plan.warnings.iter().for_each(|warning| eprintln!("transload: warning: {warning}"));
         plan.notes.iter().for_each(|note| eprintln!("transload: {note}"));
     }
-    let report = plan.run(target, &settings);
+    let report = plan.run(target, &settings).and_then(|report| {
+        upload.map_or(Ok(0), Upload::finish)?;
+        Ok(report)
+    });
     // The bar is gone before anything else is said.
     drop(display);
     say(arguments, &report?)?;
@@ -264,16 +269,31 @@ fn read_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(|error| Error::io(path.display().to_string(), error))
 }
 
-/// Where the package goes, by the name's ending.
-fn package(arguments: &Arguments) -> Result<ExportTarget> {
+/// Where the package goes, by the name's ending; and the upload to finish in the end, where it goes to an address.
+fn package(arguments: &Arguments, cancel: &Cancel) -> Result<(ExportTarget, Option<Upload>)> {
     let path = &arguments.output;
     if input::is_standard_stream(path) {
         let pipe = if arguments.dry_run { Box::new(io::sink()) } else { target::standard_output()? };
-        return Ok(ExportTarget::Pipe(pipe));
+        return Ok((ExportTarget::Pipe(pipe), None));
     }
+    if let Location::Remote(address) = Location::of(path) {
+        if !address.to_ascii_lowercase().ends_with(".ova") {
+            let text = format!("{}: does not end in .ova", target::shown(path));
+            return Err(Error::new(ErrorKind::InvalidInput, text).with_remedy("an address takes a package in one file"));
+        }
+        if arguments.dry_run {
+            return Ok((ExportTarget::Pipe(Box::new(io::sink())), None));
+        }
+        let upload = upload::begin(&address, arguments.force, &input::network(cancel))?;
+        return Ok((ExportTarget::Pipe(Box::new(upload.writer())), Some(upload)));
+    }
+    file(path).map(|target| (target, None))
+}
+
+fn file(path: &Path) -> Result<ExportTarget> {
     match path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).as_deref() {
-        Some("ova") => Ok(ExportTarget::Ova(path.clone())),
-        Some("ovf") => Ok(ExportTarget::Folder(path.clone())),
+        Some("ova") => Ok(ExportTarget::Ova(path.to_owned())),
+        Some("ovf") => Ok(ExportTarget::Folder(path.to_owned())),
         _ => Err(Error::new(ErrorKind::InvalidInput, format!("{}: ends neither in .ova nor in .ovf", path.display()))
             .with_remedy("name a file that ends in .ova, or in .ovf for a folder, or - for standard output")),
     }
@@ -386,7 +406,7 @@ fn say_plan(plan: &ExportPlan, json: bool) -> Result<()> {
 }
 
 fn say(arguments: &Arguments, report: &ExportReport) -> Result<()> {
-    let output = arguments.output.display().to_string();
+    let output = target::shown(&arguments.output);
     if !arguments.progress.quiet {
         eprintln!("transload: {output}: {}", summary(report));
     }

@@ -9,8 +9,9 @@ use serde::Serialize;
 use transload::block::Result;
 use transload::convert::Cancel;
 use transload::export::MachineProgress;
-use transload::image::Format;
+use transload::image::{Access, Format};
 use transload::import::{ImportReport, ImportSettings, ImportSource, ImportTarget, import};
+use transload::location::{self, Located, Location};
 
 use crate::args::{self, ProgressArgs};
 use crate::failure::Verdict;
@@ -104,7 +105,10 @@ fn execute(arguments: &Arguments, cancel: &Cancel) -> Result<Verdict> {
     let source = if input::is_standard_stream(&arguments.package) {
         ImportSource::Stream(input::standard_bytes(cancel)?)
     } else {
-        ImportSource::File(arguments.package.clone())
+        match location::open(&Location::of(&arguments.package), Access::ReadOnly, &input::network(cancel))? {
+            Located::Anywhere { source, .. } => ImportSource::Source(source),
+            Located::Once(stream) => ImportSource::Stream(Box::new(stream)),
+        }
     };
     let display = progress::start(arguments.progress.when());
     let settings = ImportSettings {
@@ -144,7 +148,7 @@ fn say(arguments: &Arguments, report: &ImportReport) -> Result<()> {
         );
     }
     if arguments.json {
-        return text::json(&Document { package: arguments.package.display().to_string(), report });
+        return text::json(&Document { package: Location::of(&arguments.package).shown(), report });
     }
     Ok(())
 }

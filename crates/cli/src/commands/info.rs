@@ -52,7 +52,7 @@ struct LayerDocument {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
     if arguments.read.format.is_none() && !arguments.chain {
-        let source = input::file_or_export(&arguments.image, Access::ReadOnly)?;
+        let source = input::bytes(&arguments.image, Access::ReadOnly)?;
         if let Some(description) = transload::describe::describe(&source)? {
             let print = if arguments.json { machine_info::json } else { machine_info::print };
             print(&arguments.image, &description)?;

@@ -24,12 +24,14 @@ mod map;
 mod measure;
 mod mkdir;
 mod mkfs;
+mod mount;
 mod nbd;
 mod partitions;
 mod repack;
 mod resize;
 mod rm;
 mod script;
+mod serve;
 mod stat;
 mod tar;
 mod validate;
@@ -88,7 +90,9 @@ enum Command {
     Ln(ln::Arguments),
     Mkfs(mkfs::Arguments),
     Script(script::Arguments),
+    Mount(mount::Arguments),
     Nbd(nbd::Arguments),
+    Serve(Box<serve::Arguments>),
     Formats(formats::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -119,8 +123,15 @@ impl Command {
             Self::Mkfs(arguments) => arguments.json,
             Self::Script(arguments) => arguments.json,
             Self::Formats(arguments) => arguments.json,
+            Self::Serve(arguments) => arguments.json(),
             Self::Cat(_) | Self::Tar(_) | Self::Cp(_) | Self::Mkdir(_) | Self::Rm(_) => false,
-            Self::Chmod(_) | Self::Chown(_) | Self::Ln(_) | Self::Nbd(_) | Self::Completions(_) | Self::Man(_) => false,
+            Self::Chmod(_)
+            | Self::Chown(_)
+            | Self::Ln(_)
+            | Self::Mount(_)
+            | Self::Nbd(_)
+            | Self::Completions(_)
+            | Self::Man(_) => false,
         }
     }
 
@@ -154,7 +165,9 @@ impl Command {
             Self::Ln(arguments) => ln::run(arguments),
             Self::Mkfs(arguments) => mkfs::run(arguments),
             Self::Script(arguments) => script::run(arguments),
+            Self::Mount(arguments) => mount::run(arguments),
             Self::Nbd(arguments) => nbd::run(arguments),
+            Self::Serve(arguments) => serve::run(arguments),
             Self::Formats(arguments) => formats::run(arguments),
             Self::Completions(arguments) => completions::run(arguments),
             Self::Man(arguments) => man::run(arguments),

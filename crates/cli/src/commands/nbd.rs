@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, ValueEnum};
 use transload::block::{BlockWrite, Error, ErrorKind, Result};
 use transload::image::{Access, OpenSettings, Opened, open};
-use transload::nbd::{Event, Export, Listener, NbdAddress, Place, Server, ServerLimits, Stop};
+use transload::nbd::{
+    Event, Export, Listener, NbdAddress, Place, Server, ServerLimits, ServerTls, Stop, TlsAddress, TlsMode,
+};
 use transload::open_overlay;
 
 use crate::args::ReadArgs;
@@ -18,8 +20,8 @@ use crate::{input, interrupt, text};
 /// Serve an image to NBD clients
 ///
 /// Any format, with everything the image hangs from, looks like a raw disk to qemu, nbd-client, nbdcopy and others. It serves
-/// until it is interrupted; then it writes what is still in memory and ends. There is no authentication: listen where
-/// only those come who may have the disk.
+/// until it is interrupted; then it writes what is still in memory and ends. Without --tls-authority there is no authentication:
+/// listen where only those come who may have the disk.
 #[derive(Args, Debug)]
 #[command(
     group = ArgGroup::new("place").required(true).args(["socket", "listen"]),
@@ -43,6 +45,18 @@ pub(crate) struct Arguments {
     /// Let writes go to FILE, a qcow2 overlay that is made if it does not exist, and leave the image as it is
     #[arg(long, value_name = "FILE", conflicts_with = "read_only")]
     overlay: Option<PathBuf>,
+    /// The server's certificate, in PEM, with those between it and its authority behind it: clients have to speak TLS
+    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "TLS")]
+    tls_certificate: Option<PathBuf>,
+    /// The key of the certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_certificate", help_heading = "TLS")]
+    tls_key: Option<PathBuf>,
+    /// Serve clients alone that show a certificate of an authority in FILE
+    #[arg(long, value_name = "FILE", requires = "tls_certificate", help_heading = "TLS")]
+    tls_authority: Option<PathBuf>,
+    /// Whether clients may do without TLS
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t, requires = "tls_certificate", help_heading = "TLS")]
+    tls: Tls,
     /// The export's name
     #[arg(long, value_name = "NAME", default_value = "")]
     name: String,
@@ -57,8 +71,19 @@ pub(crate) struct Arguments {
     quiet: bool,
 }
 
+/// Whether clients may do without TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Tls {
+    /// They may not
+    #[default]
+    Require,
+    /// They may
+    Allow,
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
     let place = place(arguments)?;
+    let tls = tls(arguments)?;
     let opened = open_image(arguments)?;
     let size = opened.device.size();
     let writer = if arguments.read_only { None } else { Some(writer(arguments, &opened)?) };
@@ -73,13 +98,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
             tell(&event);
         }
     });
+    let server = match tls {
+        Some((tls, mode)) => server.with_tls(tls, mode),
+        None => server,
+    };
     let listener = Listener::bind(&place)?;
     let stop = Arc::new(Stop::new()?);
     {
         let stop = Arc::clone(&stop);
         interrupt::on_signal(move || stop.stop())?;
     }
-    let address = NbdAddress { place: listener.place()?, export: arguments.name.clone() };
+    let tls = arguments.tls_certificate.is_some() && arguments.tls == Tls::Require;
+    let tls = tls.then(TlsAddress::default);
+    let address = NbdAddress { place: listener.place()?, export: arguments.name.clone(), tls };
     announce(arguments, &address, size)?;
     let served = server.serve(&listener, &stop);
     drop(server);
@@ -88,6 +119,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
     }
     served?;
     Ok(Verdict::Done)
+}
+
+/// What the server proves itself with, and whether clients may do without.
+fn tls(arguments: &Arguments) -> Result<Option<(ServerTls, TlsMode)>> {
+    let (Some(certificate), Some(key)) = (&arguments.tls_certificate, &arguments.tls_key) else { return Ok(None) };
+    let tls = ServerTls::from_files(certificate, key, arguments.tls_authority.as_deref())?;
+    let mode = match arguments.tls {
+        Tls::Require => TlsMode::Require,
+        Tls::Allow => TlsMode::Allow,
+    };
+    Ok(Some((tls, mode)))
 }
 
 fn open_image(arguments: &Arguments) -> Result<Opened> {
@@ -153,7 +195,9 @@ fn announce(arguments: &Arguments, address: &NbdAddress, size: u64) -> Result<()
         (None, false) => "writable".to_owned(),
     };
     eprintln!("transload: {image}: serving {size}, {how}");
+    let authenticated = arguments.tls_authority.is_some() && arguments.tls == Tls::Require;
     if let Place::Tcp(host, _) = &address.place
+        && !authenticated
         && !host.parse().is_ok_and(|host: IpAddr| host.is_loopback())
     {
         eprintln!("transload: warning: whoever reaches {} has the disk: there is no authentication", address.place);

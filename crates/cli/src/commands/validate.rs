@@ -10,12 +10,14 @@ use serde::Serialize;
 use transload::appliance::profile::{IMPORTERS, Severity};
 use transload::block::Result;
 use transload::convert::Progress;
-use transload::validate::{Outcome, Soundness, ValidateSettings, Validation, validate};
+use transload::image::Access;
+use transload::location::{self, Located, Location};
+use transload::validate::{Outcome, Soundness, ValidateSettings, Validation, validate_source};
 
 use crate::args::{self, ProgressArgs};
 use crate::failure::Verdict;
 use crate::text::{self, Text};
-use crate::{interrupt, progress};
+use crate::{input, interrupt, progress};
 
 /// Tell whether an OVA is sound, and which importers will take it
 ///
@@ -62,7 +64,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
         cancel: cancel.clone(),
         progress: display.as_ref().map(|(meter, _)| Arc::clone(meter) as Arc<dyn Progress>),
     };
-    let found = validate(&arguments.package, &settings);
+    let source = location::open(&Location::of(&arguments.package), Access::ReadOnly, &input::network(&cancel));
+    let found = source.and_then(Located::anywhere).and_then(|source| validate_source(&source, &settings));
     // The bar is gone before anything else is said.
     drop(display);
     let mut found = found.map_err(|error| cancel.check().err().unwrap_or(error))?;
@@ -70,7 +73,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
         found.verdicts.retain(|verdict| arguments.importers.iter().any(|wanted| wanted == verdict.importer));
     }
     if arguments.json {
-        text::json(&Document { file: arguments.package.display().to_string(), validation: &found })?;
+        text::json(&Document { file: Location::of(&arguments.package).shown(), validation: &found })?;
     } else {
         print(arguments, &found)?;
     }
@@ -90,7 +93,7 @@ fn print(arguments: &Arguments, found: &Validation) -> Result<()> {
         Soundness::Mismatch => "a digest or signature is wrong",
         Soundness::Corrupt => "corrupt",
     };
-    text.line(format_args!("{}: {soundness}", arguments.package.display()))?;
+    text.line(format_args!("{}: {soundness}", Location::of(&arguments.package).shown()))?;
     for machine in &found.machines {
         text.field("machine", machine)?;
     }

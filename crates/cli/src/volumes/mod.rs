@@ -40,19 +40,31 @@ impl VolumeArgs {
 /// Opens the image at `path` for reading and finds its volumes; the devices hold what they stand on.
 pub(crate) fn scan(path: &Path, read: &ReadArgs, volumes: &VolumeArgs) -> Result<(Arc<dyn BlockRead>, Volumes)> {
     let disk = open(path, read)?;
-    // What the format and its options are is said of the one image; those beside it are looked at.
-    let plain = ReadArgs { format: None, options: Vec::new(), ..read.clone() };
-    let others = volumes.with_disk.iter().map(|path| open(path, &plain)).collect::<Result<Vec<_>>>()?;
+    let others = open_others(read, volumes)?;
     let found = Volumes::scan(&disk, &others, volumes.settings()).map_err(|error| error.context(path.display()))?;
     Ok((disk, found))
 }
 
-/// Opens an image, or what is its own disk: the bytes of an ISO 9660 image and of an encrypted volume are those a guest sees.
+/// Opens an image, or what is its own disk.
 fn open(path: &Path, read: &ReadArgs) -> Result<Arc<dyn BlockRead>> {
+    input::open(path, &as_disk(path, read)?).map(|opened| opened.device)
+}
+
+/// How an image is opened whose volumes are asked for: the bytes of an ISO 9660 image and of an encrypted volume are those a
+/// guest sees.
+pub(crate) fn as_disk(path: &Path, read: &ReadArgs) -> Result<ReadArgs> {
     const OWN_DISKS: [&str; 2] = ["iso", "luks"];
     let mut read = read.clone();
-    if read.format.is_none() && OWN_DISKS.contains(&transload::detect(path)?.name) {
+    let is_file = input::nbd_address(path).is_none();
+    if read.format.is_none() && is_file && OWN_DISKS.contains(&transload::detect(path)?.name) {
         read.format = Format::by_name("raw");
     }
-    input::open(path, &read).map(|opened| opened.device)
+    Ok(read)
+}
+
+/// Opens the images beside the one that a command is about. What the format and its options are is said of the one; those
+/// beside it are looked at.
+pub(crate) fn open_others(read: &ReadArgs, volumes: &VolumeArgs) -> Result<Vec<Arc<dyn BlockRead>>> {
+    let plain = ReadArgs { format: None, options: Vec::new(), ..read.clone() };
+    volumes.with_disk.iter().map(|path| open(path, &plain)).collect()
 }

@@ -14,6 +14,7 @@ mod faults;
 mod files;
 mod interrupts;
 mod machines;
+mod mount;
 mod nbd;
 mod packages;
 mod run;

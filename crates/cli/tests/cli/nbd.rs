@@ -126,7 +126,9 @@ fn an_export_is_an_image_for_every_command() {
     let missing = fail(folder, &["info", "nbd+unix:///nowhere?socket=none"], 1);
     assert!(missing.contains("none"), "{missing}");
     fail(folder, &["info", "nbd://"], 2);
-    fail(folder, &["info", "nbds://host/x"], 5);
+    // Whom the server's socket is not for is not spoken to in the clear.
+    let wanted = format!("{}&tls-certificates=nowhere", file.address.replace("nbd+unix", "nbds+unix"));
+    fail(folder, &["info", &wanted], 1);
     file.end();
     disk.end();
 }
@@ -173,4 +175,55 @@ fn what_cannot_be_written_says_what_to_do() {
     fail(folder, &["nbd", "disk.raw"], 2);
     fail(folder, &["nbd", "--socket", "a", "--listen", "b", "disk.raw"], 2);
     fail(folder, &["nbd", "--socket", "disk.raw", "disk.raw"], 6);
+}
+
+#[test]
+fn a_disk_is_served_over_tls() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    disk(folder, "disk.raw");
+    std::fs::write(folder.join("san"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n").expect("a file");
+    for arguments in [
+        "req -x509 -newkey rsa:2048 -nodes -keyout ca-key.pem -out ca-cert.pem -days 30 -subj /CN=authority",
+        "req -newkey rsa:2048 -nodes -keyout server-key.pem -out server.csr -subj /CN=server",
+        "x509 -req -in server.csr -CA ca-cert.pem -CAkey ca-key.pem -CAcreateserial -out server-cert.pem -extfile san",
+    ] {
+        let output = Command::new("openssl").current_dir(folder).args(arguments.split(' ')).output();
+        assert!(output.expect("openssl is needed: install openssl").status.success(), "{arguments}");
+    }
+    let tls = ["--tls-certificate", "server-cert.pem", "--tls-key", "server-key.pem"];
+    let arguments = [&["-q", "-r", "--listen", "127.0.0.1:0", "disk.raw"][..], &tls].concat();
+    let serving = Serving::start(folder, &arguments);
+    assert!(serving.address.starts_with("nbds://127.0.0.1:"), "{}", serving.address);
+    let address = format!("{}?tls-certificates={}", serving.address, folder.display());
+    let said = fail(folder, &["info", &serving.address.replace("nbds", "nbd")], 6);
+    assert!(said.contains("demands TLS"), "{said}");
+    // Nobody whom the system trusts has vouched for it.
+    fail(folder, &["info", &serving.address], 6);
+    succeed(folder, &["compare", &address, "disk.raw"]);
+    qemu_img(
+        folder,
+        &[
+            "compare",
+            "--object",
+            "tls-creds-x509,id=t,endpoint=client,dir=.",
+            "--image-opts",
+            "driver=raw,file.driver=file,file.filename=disk.raw",
+            &format!(
+                "driver=raw,file.driver=nbd,file.server.type=inet,file.server.host=127.0.0.1,file.server.port={},file.tls-creds=t",
+                serving.address.trim_end_matches('/').rsplit(':').next().expect("a port")
+            ),
+        ],
+    );
+    serving.end();
+    let both =
+        Serving::start(folder, &[&["-q", "-r", "--tls", "allow", "--socket", "s", "disk.raw"][..], &tls].concat());
+    assert!(both.address.starts_with("nbd+unix://"), "{}", both.address);
+    succeed(folder, &["compare", &both.address, "disk.raw"]);
+    both.end();
+    fail(
+        folder,
+        &["nbd", "--socket", "s", "--tls-certificate", "disk.raw", "--tls-key", "server-key.pem", "disk.raw"],
+        2,
+    );
 }

@@ -1,5 +1,7 @@
 //! Walks from an image down to the last layer it hangs from.
 
+use std::time::SystemTime;
+
 use transload_block::{Error, ErrorKind, Result};
 
 use super::{Access, ContentId, Layer, OpenSettings, ParentReference};
@@ -46,8 +48,9 @@ impl Walk<'_> {
             cache_bytes: if self.settings.chain { cache_share(depth, total) } else { total },
         };
         let layer = open_layer(request, format).map_err(|error| named(error, &name))?;
-        if let Some(child) = self.layers.last() {
+        if let Some(child) = self.layers.last_mut() {
             check_identity(child, &layer)?;
+            child.info.warnings.extend(other_time(child, &layer));
         }
         let next = match &layer.parent {
             Some(parent) if self.settings.chain => Some(self.parent(&layer, parent)?),
@@ -217,6 +220,21 @@ fn check_identity(child: &Layer, parent: &Layer) -> Result<()> {
              on {wanted}, the parent has {has}"
         ),
     ))
+}
+
+/// What there is to say where the parent's file has another time than the child took note of. Nothing when either is not
+/// known.
+fn other_time(child: &Layer, parent: &Layer) -> Option<String> {
+    let noted = child.parent.as_ref()?.modified?;
+    let found = std::fs::metadata(parent.source.path()?).and_then(|metadata| metadata.modified()).ok()?;
+    let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    (seconds(noted) != seconds(found)).then(|| {
+        let (noted, found) = (seconds(noted), seconds(found));
+        format!(
+            "the parent was last changed at {found} seconds since 1970, and the child noted {noted}: it was copied since, or \
+             written to behind its child's back"
+        )
+    })
 }
 
 /// Puts the file's name in front, unless it stands there already.

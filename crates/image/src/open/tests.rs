@@ -12,6 +12,7 @@
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tempfile::TempDir;
 use transload_block::{BlockLimits, BlockStatus, Capabilities, Error, ErrorKind, Extent, Memory, Storage, check_range};
@@ -106,6 +107,7 @@ fn open_test_layer(request: OpenRequest<'_>) -> Result<Layer> {
         names,
         format: values("format").first().cloned(),
         content_id: wants,
+        modified: number("time").map(|time| SystemTime::UNIX_EPOCH + Duration::from_secs(time.into())),
     });
     let data = u64::from(number("data").unwrap_or(0));
     let byte = b'0' + u8::try_from(data).unwrap();
@@ -158,6 +160,19 @@ fn digits(opened: &Opened) -> String {
     let mut bytes = vec![0; usize::try_from(opened.device.size()).unwrap()];
     opened.device.read_at(&mut bytes, 0).unwrap();
     bytes.chunks(1024).map(|unit| if unit[0] == 0 { '.' } else { char::from(unit[0]) }).collect()
+}
+
+#[test]
+fn a_parent_of_another_time_is_a_warning() {
+    let folder =
+        Folder::new(&[("base", "cid=1"), ("top", "parent=base wants=1 time=100"), ("plain", "parent=base wants=1")]);
+    let base = fs::File::options().write(true).open(folder.path("base")).unwrap();
+    let warnings = |name| folder.open(name).unwrap().layers[0].info.warnings.clone();
+    base.set_modified(SystemTime::UNIX_EPOCH + Duration::from_millis(256_700)).unwrap();
+    assert_eq!(warnings("top"), [""; 0], "the same time, to the second");
+    base.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(257)).unwrap();
+    assert!(warnings("top")[0].contains("257 seconds"), "{:?}", warnings("top"));
+    assert_eq!(warnings("plain"), [""; 0]);
 }
 
 #[test]

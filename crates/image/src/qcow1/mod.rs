@@ -110,8 +110,12 @@ fn open(request: OpenRequest<'_>) -> Result<Layer> {
             .with_remedy("decrypt it with an old qemu-img"));
     }
     let info = header.info(&request.source);
-    let parent =
-        header.backing.clone().map(|name| ParentReference { names: vec![name], format: None, content_id: None });
+    let parent = header.backing.clone().map(|name| ParentReference {
+        names: vec![name],
+        format: None,
+        content_id: None,
+        modified: None,
+    });
     let cluster = 1 << header.cluster_bits;
     layer(&FORMAT, request, header, cluster, info, parent)
 }

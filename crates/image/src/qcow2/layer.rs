@@ -49,6 +49,7 @@ pub(crate) fn open(request: OpenRequest<'_>) -> Result<Layer> {
         names: vec![name],
         format: header.backing_format.clone(),
         content_id: None,
+        modified: None,
     });
     let (device, writer): (Arc<dyn BlockRead>, Option<Arc<dyn ImageWrite>>) = match access {
         Access::ReadOnly => {

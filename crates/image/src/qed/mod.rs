@@ -130,7 +130,12 @@ fn open(request: OpenRequest<'_>) -> Result<Layer> {
     let header = Header::read(&**request.source.bytes())?;
     let info = header.info(&request.source);
     let format = header.backing_format();
-    let parent = header.backing.clone().map(|name| ParentReference { names: vec![name], format, content_id: None });
+    let parent = header.backing.clone().map(|name| ParentReference {
+        names: vec![name],
+        format,
+        content_id: None,
+        modified: None,
+    });
     let cluster = header.cluster;
     layer(&FORMAT, request, header, cluster, info, parent)
 }

@@ -16,7 +16,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use transload_block::{BlockRead, BlockStatus, Error, ErrorKind, Result, Storage, ZeroMode};
+use transload_block::{BlockRead, Error, ErrorKind, Result, Storage, ZeroMode};
 
 use super::check::Census;
 use super::error::Fault;
@@ -24,6 +24,7 @@ use super::layout::{BLOCK_FREE, BLOCK_ZERO, swap_uuid};
 use super::map::{BlockMap, PAGE, slot};
 use super::open::{Header, Places};
 use crate::IdSource;
+use crate::place::{Place, Run};
 
 /// How far the file is made longer at a time; what is left over goes when the image is finished.
 const GROWTH: u64 = 64 << 20;
@@ -79,38 +80,6 @@ pub(super) struct State {
     recorded: u64,
     /// The modification UUID in the file, until the first write changes it.
     unchanged: Option<[u8; 16]>,
-}
-
-/// A run of bytes that stand in one piece in the file or nowhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Run {
-    pub(super) length: u64,
-    pub(super) place: Place,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    File(u64),
-    Zero,
-    Nowhere,
-}
-
-impl Place {
-    pub(super) const fn status(self) -> BlockStatus {
-        match self {
-            Self::File(_) => BlockStatus::Data,
-            Self::Zero => BlockStatus::Zero,
-            Self::Nowhere => BlockStatus::Hole,
-        }
-    }
-
-    /// Whether `next` goes on where this one ends after `length` bytes.
-    fn continues(self, length: u64, next: Self) -> bool {
-        match (self, next) {
-            (Self::File(start), Self::File(place)) => start + length == place,
-            _ => self == next,
-        }
-    }
 }
 
 impl Vdi {

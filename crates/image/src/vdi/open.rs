@@ -261,7 +261,7 @@ impl Header {
             None => ContentId::Uuid(image),
         };
         // VirtualBox hangs a VDI from a disk of any format.
-        Some(ParentReference { names: Vec::new(), format: None, content_id: Some(content_id) })
+        Some(ParentReference { names: Vec::new(), format: None, content_id: Some(content_id), modified: None })
     }
 }
 

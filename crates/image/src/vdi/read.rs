@@ -7,7 +7,8 @@ use transload_block::{
     check_range,
 };
 
-use super::device::{Place, Run, Vdi};
+use super::device::Vdi;
+use crate::place::{Place, Run};
 
 impl Vdi {
     /// Checks `range` and says where the bytes at its start stand.

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use transload_block::{BlockWrite, Error, ErrorKind, Reserve, Result, ZeroMode, check_range, check_span};
 
-use super::device::{Place, Run, State, Vdi};
+use super::device::{State, Vdi};
 use crate::ImageWrite;
+use crate::place::{Place, Run};
 
 impl BlockWrite for Vdi {
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {

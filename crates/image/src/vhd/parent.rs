@@ -7,7 +7,9 @@
 //!
 //! The names are tried as they are where they can mean something here: relative ones first, absolute ones of this system
 //! next. In the end the last component of each is tried, since a parent usually travels beside its child. What opens is then
-//! checked by its id. The time stamp is not: Windows itself leaves it at 0, and copying a file changes its time.
+//! checked by its id. A time stamp other than the parent's is only a warning: copying a file changes its time.
+
+use std::time::{Duration, SystemTime};
 
 use transload_block::{BlockRead, Result};
 
@@ -82,8 +84,15 @@ pub(super) fn read(file: &dyn BlockRead, header: &DynamicHeader, warnings: &mut 
         unique_id: id.to_string().trim_start_matches("UUID ").to_owned(),
         time_stamp: header.parent_time_stamp.get(),
     };
-    let reference = ParentReference { names, format: Some(super::FORMAT.name.to_owned()), content_id };
+    let modified = modified(header.parent_time_stamp.get());
+    let reference = ParentReference { names, format: Some(super::FORMAT.name.to_owned()), content_id, modified };
     Ok(Parent { reference, description })
+}
+
+/// A time stamp counts seconds since the first of January 2000, UTC; Windows leaves it at 0 where it takes no note.
+fn modified(stamp: u32) -> Option<SystemTime> {
+    const YEAR_2000: Duration = Duration::from_secs(946_684_800);
+    (stamp != 0).then(|| SystemTime::UNIX_EPOCH + YEAR_2000 + Duration::from_secs(stamp.into()))
 }
 
 /// The name behind a locator; empty for systems that no name is taken from, `None` when it cannot be where it should.

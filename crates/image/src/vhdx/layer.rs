@@ -45,6 +45,7 @@ pub(crate) fn open(request: OpenRequest<'_>) -> Result<Layer> {
         names: locator.names(),
         format: Some("vhdx".to_owned()),
         content_id: locator.linkage().map(|guid| ContentId::Uuid(guid.text_order())),
+        modified: None,
     });
     // By this a child knows the disk.
     let content_ids = vec![ContentId::Uuid(image.header.raw.data_write_guid.text_order())];

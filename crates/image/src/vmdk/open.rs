@@ -81,7 +81,7 @@ fn parent_reference(link: ParentLink) -> ParentReference {
     });
     // Only VMDKs have a CID; VirtualBox hangs a VMDK from a disk of any format by its UUID.
     let format = matches!(content_id, Some(ContentId::VmdkCid(_))).then(|| super::FORMAT.name.to_owned());
-    ParentReference { names, format, content_id }
+    ParentReference { names, format, content_id, modified: None }
 }
 
 #[cfg(test)]

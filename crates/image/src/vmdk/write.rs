@@ -26,11 +26,11 @@ use transload_block::{
 
 pub(crate) use identity::DescriptorPlace;
 pub(crate) use open::open_for_writing;
-use sparse::{Place, Run};
 pub(crate) use sparse::{SparseExtent, SparseShape};
 pub(crate) use tables::Directories;
 
 use crate::ImageWrite;
+use crate::place::{Place, Run};
 
 /// One extent and the bytes of the disk that it holds.
 #[derive(Debug)]

@@ -84,6 +84,29 @@ impl JobRequest {
         }
     }
 
+    /// The same with addresses that have no passwords and signatures in them: for showing.
+    #[must_use]
+    pub fn redacted(mut self) -> Self {
+        let redact = |location: &mut Location| {
+            if let Location::Url(address) = location {
+                *address = transload::remote::shown_text(address);
+            }
+        };
+        match &mut self {
+            Self::Convert(ConvertJob { source, target, .. })
+            | Self::Export(ExportJob { source, target, .. })
+            | Self::Import(ImportJob { source, target, .. })
+            | Self::Archive(ArchiveJob { source, target, .. }) => {
+                redact(source);
+                redact(target);
+            }
+            Self::Validate(ValidateJob { source, .. })
+            | Self::Digest(DigestJob { source, .. })
+            | Self::Check(CheckJob { source, .. }) => redact(source),
+        }
+        self
+    }
+
     /// Refuses what can be told to be wrong before anything is opened.
     ///
     /// # Errors
@@ -129,6 +152,15 @@ impl Location {
         text
     }
 
+    /// The text for showing: an address without passwords and signatures.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Url(address) => transload::remote::shown_text(address),
+            other => other.as_str().to_owned(),
+        }
+    }
+
     /// The last part of the name, which tells what is in it where it ends in a known way.
     #[must_use]
     pub fn file_name(&self) -> &str {
@@ -144,7 +176,9 @@ impl Location {
         }
         match self {
             Self::Upload(id) if !is_upload_id(id) => Err(wrong(field, "is no id of an upload")),
-            Self::Url(url) if !url.contains("://") => Err(wrong(field, "is no address")),
+            Self::Url(url) if !transload::remote::is_meant_by(url) => {
+                Err(wrong(field, "has to begin with https://, http://, s3://, gs:// or az://"))
+            }
             Self::Stream(_) => Err(wrong(field, "a stream cannot be submitted; use the streaming routes")),
             _ => Ok(()),
         }

@@ -53,6 +53,19 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// The state that a job comes to with it, for logs.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Done(_) => "done",
+            Self::Failed(_) => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Again { .. } => "queued",
+        }
+    }
+}
+
 /// That a worker is still at a job.
 #[derive(Clone, Debug)]
 pub struct Beat {

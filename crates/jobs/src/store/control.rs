@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use transload::block::{Error, ErrorKind, Result};
 
-use super::row::{COLUMNS, job, number};
+use super::row::{COLUMNS, number, shown};
 use super::{Store, failed};
 use crate::model::{EventKind, Job, JobState, Timestamp};
 
@@ -28,7 +28,7 @@ impl Store {
             transaction.rollback().await.map_err(failed("cancel a job"))?;
             return self.get(id).await;
         };
-        let stopped = job(&row)?;
+        let stopped = shown(&row)?;
         let event = match stopped.state {
             JobState::Cancelled => {
                 EventKind::State { state: JobState::Cancelled, attempt: stopped.attempts, result: None, error: None }
@@ -38,6 +38,7 @@ impl Store {
         self.add_event(&mut transaction, id, stopped.last_event, &event).await?;
         transaction.commit().await.map_err(failed("cancel a job"))?;
         self.tell_events();
+        self.signals.cancel.notify_one();
         Ok(Some(stopped))
     }
 
@@ -66,7 +67,7 @@ impl Store {
             let text = format!("job {id}: {reason}; only one that failed or was cancelled can be tried again");
             return Err(Error::new(ErrorKind::InvalidInput, text));
         };
-        let queued = job(&row)?;
+        let queued = shown(&row)?;
         let event = EventKind::State { state: JobState::Queued, attempt: 0, result: None, error: None };
         self.add_event(&mut transaction, id, queued.last_event, &event).await?;
         transaction.commit().await.map_err(failed("retry a job"))?;

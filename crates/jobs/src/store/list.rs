@@ -3,9 +3,9 @@
 use sqlx::Row;
 use transload::block::{Error, ErrorKind, Result};
 
-use super::row::{COLUMNS, job, number, to_json};
+use super::row::{COLUMNS, number, shown, to_json};
 use super::{Store, failed};
-use crate::model::{EventKind, Job, JobFilter, JobKind, JobPage, JobRequest, JobState};
+use crate::model::{EventKind, Job, JobFilter, JobKind, JobPage, JobRequest, JobState, Location};
 
 impl Store {
     /// Puts a job into the queue.
@@ -35,7 +35,7 @@ impl Store {
             .bind(search_text(request))
             .bind(i64::from(attempts.max(1)));
         let row = insert.fetch_one(&mut *transaction).await.map_err(failed("submit a job"))?;
-        let submitted = job(&row)?;
+        let submitted = shown(&row)?;
         let event = EventKind::State { state: JobState::Queued, attempt: 0, result: None, error: None };
         self.add_event(&mut transaction, &submitted.id, 1, &event).await?;
         transaction.commit().await.map_err(failed("submit a job"))?;
@@ -50,7 +50,7 @@ impl Store {
     pub async fn get(&self, id: &str) -> Result<Option<Job>> {
         let select = format!("SELECT {COLUMNS} FROM transload_jobs WHERE id = $1");
         let row = sqlx::query(self.sql(&select)).bind(id.to_owned()).fetch_optional(&self.pool).await;
-        row.map_err(failed("read a job"))?.as_ref().map(job).transpose()
+        row.map_err(failed("read a job"))?.as_ref().map(shown).transpose()
     }
 
     /// Some of the jobs. Pages hang together while jobs come and go: each begins behind the last job of the one before.
@@ -88,9 +88,9 @@ impl Store {
         let rows = query.fetch_all(&self.pool).await.map_err(failed("list jobs"))?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let more = rows.len() > limit;
-        let shown = &rows[..rows.len().min(limit)];
-        let last = shown.last().filter(|_| more).map(|row| number(row, "seq")).transpose()?;
-        let jobs = shown.iter().map(job).collect::<Result<_>>()?;
+        let page = &rows[..rows.len().min(limit)];
+        let last = page.last().filter(|_| more).map(|row| number(row, "seq")).transpose()?;
+        let jobs = page.iter().map(shown).collect::<Result<_>>()?;
         Ok(JobPage { jobs, next: last.map(|sequence| sequence.to_string()) })
     }
 
@@ -118,9 +118,9 @@ pub(super) fn new_id() -> String {
 /// What the list's text filter looks into.
 pub(super) fn search_text(request: &JobRequest) -> String {
     let name = request.run().name.as_deref().unwrap_or_default();
-    let target = request.target().map(|target| target.as_str()).unwrap_or_default();
+    let target = request.target().map(Location::shown).unwrap_or_default();
     // A zero byte cannot be in a text of PostgreSQL; requests have none.
-    format!("{name}\n{}\n{target}", request.source().as_str()).to_lowercase()
+    format!("{name}\n{}\n{target}", request.source().shown()).to_lowercase()
 }
 
 /// The pattern for `LIKE` that finds `text` anywhere.

@@ -100,8 +100,10 @@ pub struct Store {
 struct Signals {
     /// There may be a job to claim.
     work: Notify,
-    /// There may be an event, or a wish to cancel.
+    /// There may be an event.
     event: Notify,
+    /// Somebody wants a job to stop.
+    cancel: Notify,
 }
 
 impl Store {
@@ -159,6 +161,11 @@ impl Store {
     /// Waits until there may be a job to claim, or `longest` is over: other processes cannot wake this one.
     pub async fn wait_for_work(&self, longest: Duration) {
         drop(tokio::time::timeout(longest, self.signals.work.notified()).await);
+    }
+
+    /// Waits until a job may be wanted to stop, or `longest` is over: wishes of other processes are heard with a heartbeat.
+    pub async fn wait_for_cancel(&self, longest: Duration) {
+        drop(tokio::time::timeout(longest, self.signals.cancel.notified()).await);
     }
 
     /// Begins a transaction that writes. In SQLite it takes the one right to write now: one that asks for it in between is

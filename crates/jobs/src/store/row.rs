@@ -14,6 +14,12 @@ pub(super) const COLUMNS: &str = "seq, id, kind, state, priority, request, strea
      attempts, max_attempts, token, worker, lease_until, intent, cancel_requested, last_event, created_at, not_before, \
      started_at, finished_at, updated_at";
 
+/// The job of a row with the columns [`COLUMNS`], for showing: no address in it has a password or a signature.
+pub(super) fn shown(row: &AnyRow) -> Result<Job> {
+    let job = job(row)?;
+    Ok(Job { request: job.request.redacted(), ..job })
+}
+
 /// The job of a row with the columns [`COLUMNS`].
 pub(super) fn job(row: &AnyRow) -> Result<Job> {
     Ok(Job {

@@ -9,7 +9,7 @@ use crate::transport::{Cutter, Script};
 /// more than was asked for.
 pub fn answer_client(input: &[u8]) {
     let mut line = Script::new(input);
-    let Ok(offer) = handshake::negotiate(&mut line, "disk") else { return };
+    let Ok(offer) = handshake::negotiate(&mut line, "disk", None) else { return };
     let link = Link::new(Box::new(line.clone()), Box::new(line), offer.dialect, Cutter::new(|| {}));
     let mut bytes = [0; 4096];
     for round in 0..4_u64 {

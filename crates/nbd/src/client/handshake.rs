@@ -1,7 +1,8 @@
 //! The negotiation, as a client: asks for everything that is of use, and takes what it gets.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 
+use rustls::Connection;
 use transload_block::{Error, ErrorKind, Result};
 use zerocopy::IntoBytes;
 use zerocopy::big_endian::{U32, U64};
@@ -10,7 +11,7 @@ use crate::protocol::{
     BASE_ALLOCATION, Dialect, GREETING_MAGIC, MAX_PAYLOAD, MAX_STRING, OPTION_MAGIC, OPTION_REPLY_MAGIC, OptionHeader,
     OptionReplyHeader, handshake, info, option, option_reply, transmission,
 };
-use crate::transport::{broken, protocol_error, receive, skip};
+use crate::transport::{Negotiable, broken, protocol_error, receive, skip};
 
 /// The longest reply to an option that is read; longer ones are skipped.
 const MAX_REPLY: u32 = 64 << 10;
@@ -41,12 +42,19 @@ impl Offer {
     }
 }
 
-/// Agrees with the server on the export called `name`.
-pub(super) fn negotiate(line: &mut (impl Read + Write), name: &str) -> Result<Offer> {
+/// Agrees with the server on the export called `name`; over TLS where a connection for it is given, else in the clear.
+pub(super) fn negotiate(line: &mut impl Negotiable, name: &str, tls: Option<Connection>) -> Result<Offer> {
     if name.len() > MAX_STRING as usize {
         return Err(Error::new(ErrorKind::InvalidInput, format!("an export's name of {} bytes", name.len())));
     }
     let no_zeroes = greet(line)?;
+    if let Some(connection) = tls {
+        if !(Talk { line: &mut *line }).accepts(option::STARTTLS)? {
+            return Err(Error::new(ErrorKind::Unsupported, "NBD: the server has no TLS")
+                .with_remedy("name it with nbd:// where the network is your own"));
+        }
+        line.start_tls(connection).map_err(untrusted)?;
+    }
     let mut talk = Talk { line };
     let dialect = if talk.accepts(option::EXTENDED_HEADERS)? {
         Dialect::Extended
@@ -260,8 +268,15 @@ fn refusal(kind: u32, name: &str, text: &str) -> Error {
 }
 
 fn needs_tls() -> Error {
-    Error::new(ErrorKind::Unsupported, "NBD: the server demands TLS")
-        .with_remedy("connect through a tunnel (ssh -L, stunnel) and name its end here")
+    Error::new(ErrorKind::Denied, "NBD: the server demands TLS").with_remedy("name it with nbds:// instead of nbd://")
+}
+
+/// What went wrong while shaking hands: a certificate of a stranger is another matter than a broken line.
+fn untrusted(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::InvalidData => Error::new(ErrorKind::Denied, "NBD: TLS").with_source(error),
+        _ => broken(&"NBD", "TLS", error),
+    }
 }
 
 fn string(text: &str) -> Vec<u8> {

@@ -22,8 +22,9 @@ use std::time::Duration;
 use transload_block::{Error, ErrorKind, Extent, RangeLock, Result};
 
 use crate::protocol::{MAX_PAYLOAD, command, transmission};
+use crate::tls::ClientTls;
 use crate::transport::{Hurried, Line, broken, protocol_error};
-use crate::{NbdAddress, Place};
+use crate::{NbdAddress, Place, TlsAddress};
 use handshake::Offer;
 use link::Link;
 
@@ -77,8 +78,10 @@ impl NbdDisk {
     ///
     /// # Errors
     /// `Network` when nobody answers, in time, in the protocol's words; `InvalidInput` when there is no such export; `Denied`
-    /// when the server refuses.
+    /// when the server refuses, demands TLS, or is not whom a trusted certificate is for.
     pub fn connect(address: &NbdAddress, settings: &ConnectSettings) -> Result<Self> {
+        let tls = address.tls.as_ref().map(TlsAddress::trust).transpose().map_err(|error| error.context(address))?;
+        let dial = |address, settings| dial(address, settings, tls.as_ref());
         let (first, offer) = dial(address, settings)?;
         let mut links = vec![first];
         if offer.has(transmission::CAN_MULTI_CONN) {
@@ -165,13 +168,15 @@ impl Drop for NbdDisk {
 }
 
 /// Connects once and agrees on the export.
-fn dial(address: &NbdAddress, settings: &ConnectSettings) -> Result<(Link, Offer)> {
+fn dial(address: &NbdAddress, settings: &ConnectSettings, tls: Option<&ClientTls>) -> Result<(Link, Offer)> {
+    let connection = tls.map(|tls| tls.connect(&address.server_name())).transpose()?;
     let line = Line::connect(&address.place, settings.patience).map_err(|error| match &address.place {
         Place::Unix(path) => Error::io(format!("{}: connect", path.display()), error),
         place @ Place::Tcp(..) => broken(place, "connect", error),
     })?;
     let mut hurried = Hurried::new(line, settings.patience);
-    let offer = handshake::negotiate(&mut hurried, &address.export).map_err(|error| error.context(address))?;
+    let offer =
+        handshake::negotiate(&mut hurried, &address.export, connection).map_err(|error| error.context(address))?;
     let line = hurried.relax().map_err(|error| broken(address, "negotiation", error))?;
     line.set_patience(Some(settings.silence)).map_err(|error| broken(address, "negotiation", error))?;
     if offer.size > i64::MAX as u64 {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! greeting ──► client flags ──► option, reply … ──► GO or EXPORT_NAME ──► transmission
+//!                                              ├──► STARTTLS: TLS, and everything said before is forgotten
 //!                                              └──► ABORT: good-bye
 //! ```
 
@@ -15,7 +16,8 @@ use crate::protocol::{
     BASE_ALLOCATION, Dialect, GREETING_MAGIC, MAX_PAYLOAD, MAX_STRING, OPTION_MAGIC, OPTION_REPLY_MAGIC, OptionHeader,
     OptionReplyHeader, handshake, info, option, option_reply, transmission,
 };
-use crate::transport::{receive, skip};
+use crate::tls::{ServerTls, TlsMode};
+use crate::transport::{Negotiable, receive, skip};
 
 /// The longest option that is looked at: two strings and their lengths, and room to spare.
 const MAX_OPTION: u32 = 64 << 10;
@@ -41,11 +43,16 @@ struct Wishes {
     allocation_of: Option<String>,
 }
 
+/// What the server offers: exports, and TLS.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Offered<'a> {
+    pub(super) exports: &'a [Export],
+    pub(super) tls: Option<&'a (ServerTls, TlsMode)>,
+}
+
 /// Negotiates with the client on `line`. `None` when it only wanted to look.
-pub(super) fn negotiate<'a>(
-    line: &mut (impl Read + Write),
-    exports: &'a [Export],
-) -> io::Result<Option<Agreement<'a>>> {
+pub(super) fn negotiate<'a>(line: &mut impl Negotiable, offered: Offered<'a>) -> io::Result<Option<Agreement<'a>>> {
+    let exports = offered.exports;
     let flags = handshake::FIXED_NEWSTYLE | handshake::NO_ZEROES;
     let mut greeting = [0; 18];
     greeting[..8].copy_from_slice(&GREETING_MAGIC.to_be_bytes());
@@ -58,6 +65,7 @@ pub(super) fn negotiate<'a>(
     }
     let no_zeroes = wanted & u32::from(handshake::NO_ZEROES) != 0;
     let mut wishes = Wishes::default();
+    let mut encrypted = false;
     for _ in 0..MAX_OPTIONS {
         let header: OptionHeader = receive(line)?;
         if header.magic.get() != OPTION_MAGIC {
@@ -74,6 +82,23 @@ pub(super) fn negotiate<'a>(
         }
         let mut data = vec![0; length as usize];
         line.read_exact(&mut data)?;
+        if option == option::STARTTLS {
+            if start_tls(line, &data, offered.tls, encrypted)? {
+                encrypted = true;
+                // What was said before may have been said by anybody.
+                wishes = Wishes::default();
+            }
+            continue;
+        }
+        let waits = !encrypted && matches!(offered.tls, Some((_, TlsMode::Require)));
+        if waits && option == option::EXPORT_NAME {
+            // This option has no way to say no: the connection ends.
+            return Err(invalid("the client asks for an export before TLS"));
+        }
+        if waits && option != option::ABORT {
+            refuse(line, option, option_reply::TLS_REQUIRED, "TLS comes first")?;
+            continue;
+        }
         match answer(line, option, &data, exports, &mut wishes, no_zeroes)? {
             Next::More => {}
             Next::Done => return Ok(None),
@@ -86,6 +111,26 @@ pub(super) fn negotiate<'a>(
         }
     }
     Err(invalid(format!("more than {MAX_OPTIONS} options")))
+}
+
+/// Answers the wish for TLS, and begins with it where it is granted.
+fn start_tls(
+    line: &mut impl Negotiable,
+    data: &[u8],
+    tls: Option<&(ServerTls, TlsMode)>,
+    encrypted: bool,
+) -> io::Result<bool> {
+    let refused = |line: &mut _, kind, why| refuse(line, option::STARTTLS, kind, why).map(|()| false);
+    match tls {
+        None => refused(line, option_reply::UNSUPPORTED, "this server has no TLS"),
+        Some(_) if encrypted => refused(line, option_reply::INVALID, "TLS has begun already"),
+        Some(_) if !data.is_empty() => refused(line, option_reply::INVALID, "the option has no data"),
+        Some((tls, _)) => {
+            reply(line, option::STARTTLS, option_reply::ACK, &[])?;
+            line.start_tls(tls.accept()?)?;
+            Ok(true)
+        }
+    }
 }
 
 /// What comes after an option.

@@ -17,8 +17,9 @@ use transload_block::{BlockRead, BlockWrite, Error, ErrorKind, Result};
 
 pub use listener::{Listener, Stop};
 
+use crate::tls::{ServerTls, TlsMode};
 use crate::transport::{Cutter, Hurried, Line};
-use handshake::Agreement;
+use handshake::{Agreement, Offered};
 
 /// A disk that is offered under a name.
 #[derive(Clone, Debug)]
@@ -138,6 +139,7 @@ pub enum Event {
 pub struct Server {
     exports: Vec<Export>,
     limits: ServerLimits,
+    tls: Option<(ServerTls, TlsMode)>,
     log: Box<dyn Fn(Event) + Send + Sync>,
     next_client: AtomicU64,
     /// How to cut off each client that is connected.
@@ -154,7 +156,20 @@ impl Server {
     /// A server of `exports`, whose names differ. Where none is called "", the first is what a client gets that names none.
     #[must_use]
     pub fn new(exports: Vec<Export>, limits: ServerLimits) -> Self {
-        Self { exports, limits, log: Box::new(|_| {}), next_client: AtomicU64::new(1), clients: Mutex::default() }
+        Self {
+            exports,
+            limits,
+            tls: None,
+            log: Box::new(|_| {}),
+            next_client: AtomicU64::new(1),
+            clients: Mutex::default(),
+        }
+    }
+
+    /// Offers TLS, or demands it.
+    #[must_use]
+    pub fn with_tls(self, tls: ServerTls, mode: TlsMode) -> Self {
+        Self { tls: Some((tls, mode)), ..self }
     }
 
     /// Has `log` told of what happens, from any thread.
@@ -222,7 +237,7 @@ impl Server {
             Cutter::new(move || line.hang_up())
         };
         let mut hurried = Hurried::new(line, self.limits.negotiation);
-        let agreed = handshake::negotiate(&mut hurried, &self.exports)
+        let agreed = handshake::negotiate(&mut hurried, Offered { exports: &self.exports, tls: self.tls.as_ref() })
             .map_err(|error| crate::transport::broken(&who, "negotiation", error))?;
         let Some(Agreement { export, dialect, allocation }) = agreed else { return Ok(()) };
         let line = hurried.relax().map_err(|error| crate::transport::broken(&who, "negotiation", error))?;

@@ -190,7 +190,7 @@ fn scripted(script: Vec<u8>) -> ErrorKind {
         drop(line.shutdown(std::net::Shutdown::Write));
         drop(line.read_to_end(&mut Vec::new()));
     });
-    let address = NbdAddress { place: Place::Unix(socket), export: "disk".to_owned() };
+    let address = NbdAddress { place: Place::Unix(socket), export: "disk".to_owned(), tls: None };
     let kind = NbdDisk::connect(&address, &ConnectSettings::default()).expect_err("no server").kind();
     serving.join().expect("the script is said");
     kind

@@ -4,3 +4,4 @@ mod hostile;
 mod own;
 mod peers;
 mod support;
+mod tls;

@@ -75,7 +75,7 @@ fn the_client_reads_and_writes_what_qemu_nbd_serves() {
     let socket = folder.path().join("socket");
     let arguments = ["--format=qcow2", "--persistent", "--shared=8", "-x", "disk", "-k"];
     let server = Running::start(Command::new("qemu-nbd").args(arguments).arg(&socket).arg(&qcow2), &socket);
-    let address = NbdAddress { place: Place::Unix(socket), export: "disk".to_owned() };
+    let address = NbdAddress { place: Place::Unix(socket), export: "disk".to_owned(), tls: None };
     let client = NbdDisk::connect(&address, &ConnectSettings::default()).expect("a connection");
     // QEMU rounds a disk up to whole sectors.
     assert_eq!(client.size(), 6_000_128_u64.next_multiple_of(512));
@@ -115,7 +115,7 @@ fn the_client_serves_itself_from_nbdkit_with_large_blocks_and_without_options() 
         let mut command = Command::new("nbdkit");
         command.args(["--foreground", "--exit-with-parent", "--unix"]).arg(&socket).args(arguments).arg(&file);
         let server = Running::start(&mut command, &socket);
-        let address = NbdAddress { place: Place::Unix(socket), export: String::new() };
+        let address = NbdAddress { place: Place::Unix(socket), export: String::new(), tls: None };
         let connected = NbdDisk::connect(&address, &ConnectSettings::default());
         if arguments.contains(&"--mask-handshake=0") {
             let error = connected.expect_err("a server without fixed newstyle");
@@ -138,10 +138,10 @@ fn assert_same(one: &dyn BlockRead, other: &dyn BlockRead) {
 }
 
 /// A server of another maker, ended with the test.
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Running {
-    fn start(command: &mut Command, socket: &Path) -> Self {
+    pub(crate) fn start(command: &mut Command, socket: &Path) -> Self {
         drop(std::fs::remove_file(socket));
         let child = command.spawn();
         let child = child.expect("qemu-nbd and nbdkit are needed as witnesses: install qemu-utils and nbdkit");

@@ -6,7 +6,9 @@ use std::thread::JoinHandle;
 
 use tempfile::TempDir;
 use transload_block::{BlockWrite, Memory, Result, Storage};
-use transload_nbd::{ConnectSettings, Export, Listener, NbdAddress, NbdDisk, Place, Server, ServerLimits, Stop};
+use transload_nbd::{
+    ConnectSettings, Export, Listener, NbdAddress, NbdDisk, Place, Server, ServerLimits, ServerTls, Stop, TlsMode,
+};
 use transload_testkit::Random;
 
 /// A server in a thread, listening on a socket in a folder of its own.
@@ -22,12 +24,20 @@ impl Served {
     }
 
     pub(crate) fn with_limits(exports: Vec<Export>, limits: ServerLimits) -> Self {
+        Self::start(Server::new(exports, limits))
+    }
+
+    pub(crate) fn with_tls(exports: Vec<Export>, limits: ServerLimits, tls: ServerTls, mode: TlsMode) -> Self {
+        Self::start(Server::new(exports, limits).with_tls(tls, mode))
+    }
+
+    fn start(server: Server) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let listener = Listener::bind(&Place::Unix(folder.path().join("socket"))).expect("a socket");
         let stop = Arc::new(Stop::new().expect("a switch"));
         let thread = {
             let stop = Arc::clone(&stop);
-            std::thread::spawn(move || Server::new(exports, limits).serve(&listener, &stop))
+            std::thread::spawn(move || server.serve(&listener, &stop))
         };
         Self { folder, stop, thread: Some(thread) }
     }
@@ -41,7 +51,7 @@ impl Served {
     }
 
     pub(crate) fn address(&self, export: &str) -> NbdAddress {
-        NbdAddress { place: Place::Unix(self.socket()), export: export.to_owned() }
+        NbdAddress { place: Place::Unix(self.socket()), export: export.to_owned(), tls: None }
     }
 
     pub(crate) fn connect(&self, export: &str) -> NbdDisk {

@@ -60,7 +60,8 @@ pub(crate) fn described() -> OpenApiRouter<Shared> {
 
 /// Everything that is answered.
 pub(crate) fn router(app: &Shared) -> Router {
-    let (described, document) = described().split_for_parts();
+    let (described, mut document) = described().split_for_parts();
+    openapi::complete(&mut document);
     let document = Arc::new(openapi::Served::new(&document));
     let reference = Arc::clone(&document);
     described

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, BufReader, Cursor, Read};
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -16,8 +15,7 @@ use transload_appliance::{DiskFormat, Machine, Media, Notes};
 use transload_block::{BlockRead, BlockReadExt, Concat, Error, ErrorKind, Result, Slice};
 use transload_convert::{AtomicFolder, Input, Output, Plan, Progress, Report, Settings};
 use transload_image::{
-    Access, Format, OpenSettings, OptionValues, ProbeWindow, ReferenceGate, Source, StreamRequest, detect,
-    detect_window,
+    Format, OpenSettings, OptionValues, ProbeWindow, ReferenceGate, Source, StreamRequest, detect, detect_window,
 };
 
 use super::read::{DeviceReader, Hashed, Hashers, WalkReader, from_io, gunzip};
@@ -70,15 +68,15 @@ pub(super) struct Job<'a> {
     pub(super) notes: Notes,
 }
 
-/// Imports from a file, which can be read at any place.
-pub(super) fn from_file(path: &Path, place: &AtomicFolder, settings: &ImportSettings) -> Result<ImportReport> {
-    let context = |error: Error| error.context(path.display());
-    let source = Source::from_path(path, Access::ReadOnly)?;
+/// Imports from bytes that can be read at any place.
+pub(super) fn from_source(source: &Source, place: &AtomicFolder, settings: &ImportSettings) -> Result<ImportReport> {
+    let name = source.display_name();
+    let context = |error: Error| error.context(&name);
     let index = Index::read(&**source.bytes()).map_err(context)?;
-    let read = |member: &Member, most: u64| read_member(&source, member, most);
-    let descriptor = index.descriptor().ok_or_else(|| {
-        Error::new(ErrorKind::Corrupt, format!("{}: there is no descriptor (.ovf) in it", path.display()))
-    })?;
+    let read = |member: &Member, most: u64| read_member(source, member, most);
+    let descriptor = index
+        .descriptor()
+        .ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("{name}: there is no descriptor (.ovf) in it")))?;
     let text = read(descriptor, ovf::MAX_LENGTH as u64).map_err(context)?;
     let mut job = Job::new(&text, place, settings).map_err(context)?;
     for member in &index.members {
@@ -487,7 +485,8 @@ impl<'a> Job<'a> {
         if !self.settings.target.wants_absolute() {
             return name.to_owned();
         }
-        self.place.final_path().join(name).to_string_lossy().into_owned()
+        let folder = self.settings.described_folder.as_deref().unwrap_or(self.place.final_path());
+        folder.join(name).to_string_lossy().into_owned()
     }
 
     /// Copies a file that is no disk.

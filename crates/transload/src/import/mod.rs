@@ -26,7 +26,7 @@ use serde::Serialize;
 use transload_appliance::Notes;
 use transload_block::Result;
 use transload_convert::{AtomicFolder, Cancel, Settings};
-use transload_image::Format;
+use transload_image::{Access, Format, Source};
 
 use crate::export::MachineProgress;
 
@@ -34,6 +34,8 @@ use crate::export::MachineProgress;
 pub enum ImportSource {
     /// A file.
     File(PathBuf),
+    /// Bytes that are open already and can be read at any place.
+    Source(Source),
     /// Bytes that come once: its descriptor has to be the first file in it.
     Stream(Box<dyn Read + Send>),
 }
@@ -42,6 +44,7 @@ impl std::fmt::Debug for ImportSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Source(source) => f.debug_tuple("Source").field(source).finish(),
             Self::Stream(_) => f.debug_tuple("Stream").finish_non_exhaustive(),
         }
     }
@@ -56,6 +59,9 @@ pub struct ImportSettings {
     pub format: Option<&'static Format>,
     /// Which of several machines, by its id or name; the only one when `None`.
     pub system: Option<String>,
+    /// The folder that a description says its files are in, where it names them by their whole path: for a caller that moves the
+    /// folder afterwards. The one that is written to when `None`.
+    pub described_folder: Option<PathBuf>,
     /// Go on where the manifest or the signature is wrong, with a warning.
     pub ignore_manifest: bool,
     /// Put files into a folder that is not empty, replacing those of the same names.
@@ -78,6 +84,7 @@ impl ImportSettings {
             target,
             format: None,
             system: None,
+            described_folder: None,
             ignore_manifest: false,
             force: false,
             threads: None,
@@ -153,7 +160,8 @@ pub fn import(source: ImportSource, folder: &Path, settings: &ImportSettings) ->
     let started = Instant::now();
     let place = AtomicFolder::create(folder, settings.force)?;
     let mut report = match source {
-        ImportSource::File(path) => job::from_file(&path, &place, settings),
+        ImportSource::File(path) => job::from_source(&Source::from_path(&path, Access::ReadOnly)?, &place, settings),
+        ImportSource::Source(source) => job::from_source(&source, &place, settings),
         ImportSource::Stream(input) => job::from_stream(input, &place, settings),
     }?;
     settings.cancel.check()?;

@@ -11,9 +11,10 @@ use std::mem::offset_of;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use transload_block::{BlockStatus, Error, ErrorKind, Result, Storage, ZeroMode};
+use transload_block::{Error, ErrorKind, Result, Storage, ZeroMode};
 
 use super::tables::{Directories, GrainTables};
+use crate::place::{Place, Run};
 use crate::vmdk::layout::{SECTOR, SparseHeader};
 
 /// How far the file is made longer at a time; what is left over goes when the image is finished.
@@ -52,38 +53,6 @@ struct State {
     tables: GrainTables,
     /// Where the next grain goes: behind everything in use.
     next_free: u64,
-}
-
-/// A run of bytes that stand in one piece in the file or nowhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Run {
-    pub(super) length: u64,
-    pub(super) place: Place,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    File(u64),
-    Zero,
-    Nowhere,
-}
-
-impl Place {
-    pub(super) const fn status(self) -> BlockStatus {
-        match self {
-            Self::File(_) => BlockStatus::Data,
-            Self::Zero => BlockStatus::Zero,
-            Self::Nowhere => BlockStatus::Hole,
-        }
-    }
-
-    /// Whether `next` goes on where this one ends after `length` bytes.
-    fn continues(self, length: u64, next: Self) -> bool {
-        match (self, next) {
-            (Self::File(start), Self::File(place)) => start + length == place,
-            _ => self == next,
-        }
-    }
 }
 
 impl SparseExtent {
