@@ -6,7 +6,7 @@ import { follow, isOver } from "./live.js";
 import { bar } from "./progress.js";
 import { baseName, bytes, duration, stem } from "./text.js";
 import { transfer } from "./transfer.js";
-import { fileAddress } from "./files.js";
+import { fileAddress, link } from "./files.js";
 
 const SOURCES = [["computer", "This computer"], ["server", "The service's files"], ["address", "An address"]];
 
@@ -237,7 +237,7 @@ class Convert {
       ...(result.warnings ?? []).map((text) => h("p", { class: "notice" }, text)),
       h("div", { class: "actions" },
         h("a", { class: "button main", href: fileAddress(path), download: baseName(path) }, "Download"),
-        h("a", { class: "button", href: `#/image/${path}` }, "Look inside")));
+        h("a", { class: "button", href: link("image", path) }, "Look inside")));
     this.outcome.querySelector("h2").focus();
     say(`${baseName(path)} is there.`);
   }

@@ -60,7 +60,7 @@ function actions(path, known) {
   const writable = known.filter((format) => format.write);
   const format = choice(writable.map((one) => [one.name, one.name]), "raw");
   format.setAttribute("aria-label", "Format of the download");
-  const get = h("button", { type: "button", onclick: () => { location.href = address("/export", { path, dst: format.value }); } }, "Download as");
+  const hand = h("button", { type: "button", onclick: () => { location.href = address("/export", { path, dst: format.value }); } }, "Download as");
   const outcome = h("div", { role: "status" });
   const check = h("button", { type: "button", onclick: () => run({ kind: "check", source: { path } }, outcome, told) }, "Check it");
   const digest = h("button", { type: "button", onclick: () => run({ kind: "digest", source: { path }, algorithm: "sha256" }, outcome, told) }, "Digest");
@@ -69,7 +69,7 @@ function actions(path, known) {
     h("div", { class: "actions" },
       h("a", { class: "button main", href: link("convert", path) }, "Convert"),
       h("a", { class: "button", href: fileAddress(path), download: baseName(path) }, "Download the file"),
-      h("span", { class: "joined" }, get, format),
+      h("span", { class: "joined" }, hand, format),
       checkable && check, digest),
     outcome);
 }
@@ -103,7 +103,7 @@ function standing(path, found) {
   cards.push(h("div", { class: "card" }, h("h2", {}, "Partitions"),
     h("p", { class: "dim" }, found.id ? `${table} · ${found.id}` : table),
     found.table && map(found),
-    found.volumes.length > 0 && h("div", { class: "scroll" , tabindex: "0", role: "region", "aria-label": "Volumes" }, volumes(found.volumes)),
+    found.volumes.length > 0 && h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Volumes" }, volumes(found.volumes)),
     found.findings.map((one) => h("p", { class: `notice ${{ damage: "bad", note: "note" }[one.severity] ?? ""}` }, one.text))));
   if (found.systems.length > 0 || found.bootLoaders.length > 0) cards.push(systems(found));
   const withFiles = found.volumes.filter((one) => one.contents?.usage === "filesystem" || !one.contents);

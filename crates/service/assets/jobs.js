@@ -2,7 +2,7 @@
 
 import { get, post, remove } from "./api.js";
 import { choice, facts, field, h, problem, say } from "./dom.js";
-import { fileAddress } from "./files.js";
+import { fileAddress, link } from "./files.js";
 import { follow, isOver } from "./live.js";
 import { bar } from "./progress.js";
 import { baseName, bytes, duration, moment, place } from "./text.js";
@@ -183,7 +183,7 @@ class Row {
     const output = job.state === "done" && job.result?.output;
     if (output && !output.includes("://") && ["convert", "export"].includes(job.kind)) {
       list.push(h("a", { class: "button small", href: fileAddress(output), download: baseName(output), "aria-label": `Download ${baseName(output)}` }, "Download"));
-      if (job.kind === "convert") list.push(h("a", { class: "button small", href: `#/image/${output}`, "aria-label": `Look inside ${baseName(output)}` }, "Look inside"));
+      if (job.kind === "convert") list.push(h("a", { class: "button small", href: link("image", output), "aria-label": `Look inside ${baseName(output)}` }, "Look inside"));
     }
     return list;
   }

@@ -18,7 +18,12 @@ let shown = null;
 /// `#/files/a/b` is the part `files` and the rest `a/b`.
 function place() {
   const [, part = "convert", ...rest] = location.hash.split("/");
-  return { part: part in makers ? part : "convert", rest: rest.map(decodeURIComponent).join("/") };
+  try {
+    return { part: Object.hasOwn(makers, part) ? part : "convert", rest: rest.map(decodeURIComponent).join("/") };
+  } catch {
+    // An address that somebody typed.
+    return { part: "convert", rest: "" };
+  }
 }
 
 async function show(isFirst) {
@@ -43,8 +48,13 @@ async function show(isFirst) {
     if (link.hash === `#/${belongsTo}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  const title = await view.show(rest);
-  document.title = `${title} – Transload`;
+  view.wrong?.remove();
+  try {
+    document.title = `${await view.show(rest)} – Transload`;
+  } catch (failure) {
+    view.wrong = problem(failure);
+    view.element.append(view.wrong);
+  }
   // Whoever hears the page is told where they are; a page that has just been opened begins at its top.
   if (!isFirst) view.element.querySelector("h1")?.focus();
 }

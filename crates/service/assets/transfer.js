@@ -1,7 +1,6 @@
 // An upload that becomes an image while it goes. `XMLHttpRequest`, as only it tells how much of a body has been sent.
 
-import { address, cutOff, failureOf } from "./api.js";
-import { Failure } from "./api.js";
+import { Failure, address, cutOff, failureOf } from "./api.js";
 
 /// Seconds over which the rate is an average.
 const SPAN = 4;
