@@ -69,7 +69,8 @@ pub(crate) fn token<'a>(method: &Method, headers: &'a HeaderMap) -> Option<&'a s
     if !matches!(*method, Method::GET | Method::HEAD) && !is_own {
         return None;
     }
-    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(';'));
+    let cookies =
+        headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(';'));
     let found = cookies.filter_map(|cookie| cookie.trim().split_once('=')).find(|(name, _)| *name == NAME);
     found.map(|(_, token)| token).filter(|token| !token.is_empty())
 }
