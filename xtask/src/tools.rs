@@ -60,6 +60,9 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "bsdtar", package: "libarchive-tools" },
     Tool { program: "openssl", package: "openssl" },
     Tool { program: "xmllint", package: "libxml2-utils" },
+    Tool { program: "chromium", package: "chromium" },
+    Tool { program: "chromedriver", package: "chromium-driver" },
+    Tool { program: "systemd-analyze", package: "systemd" },
     Tool { program: "curl", package: "curl" },
     Tool { program: "restic", package: "restic" },
     Tool { program: "unsquashfs", package: "squashfs-tools" },
@@ -85,10 +88,16 @@ const REQUIREMENTS: &[&str] = &[
     "flask-cors>=5",
     "schemathesis>=4.1",
     "prometheus-client>=0.22",
+    "httpx>=0.27,<1",
+    "mypy>=1.11",
+    "pytest>=8",
+    "hatchling>=1.24",
+    "selenium>=4.20",
+    "kubernetes-validate>=1.30",
 ];
 
 /// What the tests load into a folder of Node's: Azurite, Microsoft's own emulator of Azure's storage.
-const NODE_REQUIREMENTS: &[&str] = &["azurite@3"];
+const NODE_REQUIREMENTS: &[&str] = &["azurite@3", "axe-core@4"];
 
 /// What building ISA-L calls (the feature `igzip`).
 const IGZIP_BUILDERS: &[Tool] = &[

@@ -8,6 +8,7 @@
 mod commands;
 mod compressed;
 mod conversions;
+mod deploy;
 mod documents;
 mod failures;
 mod faults;

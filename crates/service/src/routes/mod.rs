@@ -7,6 +7,7 @@ mod formats;
 mod images;
 mod import;
 mod jobs;
+pub(crate) mod session;
 mod system;
 mod upload;
 pub(crate) mod uploads;
@@ -52,6 +53,7 @@ pub(crate) fn described() -> OpenApiRouter<Shared> {
         .routes(routes!(images::inspect))
         .routes(routes!(images::tree))
         .routes(routes!(system::server))
+        .routes(routes!(session::open, session::close))
         .routes(routes!(system::healthz))
         .routes(routes!(system::metrics))
 }
