@@ -173,7 +173,7 @@ fn tables_are_read_once_and_data_ahead_of_the_reader() {
     // Samples all over it are no reason to read it all.
     let sent = server.sent();
     for place in 0..9_u64 {
-        disk.read_at(&mut [0; 4096], place * (10 * 256 << 10)).unwrap();
+        disk.read_at(&mut [0; 4096], place * ((10 * 256) << 10)).unwrap();
     }
     assert!(server.sent() - sent < 5 << 20, "{} bytes", server.sent() - sent);
     let before = server.requests();
