@@ -178,11 +178,9 @@ fn tables_are_read_once_and_data_ahead_of_the_reader() {
     assert!(server.sent() - sent < 5 << 20, "{} bytes", server.sent() - sent);
     let before = server.requests();
     // From front to back: far less than one way there and back for each MiB.
-    let started = Instant::now();
     assert!(read_all(&*disk).unwrap() == bytes);
     let requests = server.requests() - before;
     assert!(requests < 60, "{requests} requests");
-    assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
     // Many threads at random places.
     std::thread::scope(|scope| {
         for seed in 0..4 {
