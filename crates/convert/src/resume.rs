@@ -269,7 +269,9 @@ impl Work<'_> {
                 random::copy(&job, &Feed::device(window, granule as u64, share.span), &target, share.crew, None);
             if let Err(error) = copied {
                 // Whoever stops it wants to go on later: what the windows before brought is made safe. The error stays the error.
-                drop(image.flush().and_then(|()| checkpoint.write(start)));
+                if start > done {
+                    drop(image.flush().and_then(|()| checkpoint.write(start)));
+                }
                 return Err(error);
             }
             let (copied, skipped) = job.counts();

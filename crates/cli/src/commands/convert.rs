@@ -32,10 +32,10 @@ use crate::{help, input, interrupt, progress, target};
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES, after_long_help = long_help())]
 pub(crate) struct Arguments {
-    /// The image to read; - is standard input
+    /// The image to read: a file, an address (http, https, s3, gs, az, nbd), - for standard input
     #[arg(value_name = "SRC")]
     source: PathBuf,
-    /// The image to write; - is standard output
+    /// The image to write: a file, an address (s3, gs, az, nbd), - for standard output
     #[arg(value_name = "DST")]
     target: PathBuf,
     /// The source's format; found out from its bytes when not given
@@ -134,6 +134,9 @@ Examples:
   transload convert -O vmdk -o subformat=streamOptimized disk.qcow2 disk.vmdk
   transload convert --source-option snapshot=before disk.qcow2 before.raw
   curl -sL https://example.org/disk.vmdk | transload convert - disk.qcow2
+  transload convert --checksum sha256:9f86… https://example.org/disk.qcow2 disk.vmdk
+  transload convert --resume https://example.org/disk.qcow2 disk.raw
+  transload convert disk.vmdk s3://images/disk.qcow2
   transload convert disk.raw.xz disk.qcow2
   ssh host cat disk.raw | transload convert --spool - disk.qcow2
   transload convert disk.qcow2 -O raw - | zstd > disk.raw.zst";
