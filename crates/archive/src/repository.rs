@@ -40,6 +40,12 @@ impl Default for OpenSettings {
     }
 }
 
+/// What cannot be read, and why.
+pub type Damaged = Vec<(Id, Error)>;
+
+/// Packs with what is in them.
+pub(crate) type Packs = Vec<(Id, Vec<PackedBlob>)>;
+
 /// How much is in a repository.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -157,7 +163,7 @@ impl Repository {
     ///
     /// # Errors
     /// What the file system answers to listing them.
-    pub fn snapshots_and_damage(&self) -> Result<(Vec<Snapshot>, Vec<(Id, Error)>)> {
+    pub fn snapshots_and_damage(&self) -> Result<(Vec<Snapshot>, Damaged)> {
         let (mut sound, mut damaged) = (Vec::new(), Vec::new());
         for (id, _) in self.store.list(Kind::Snapshot)? {
             let read = self.store.read_proved(Kind::Snapshot, id);
@@ -338,11 +344,7 @@ fn load_index(store: &Store, key: &CryptoKey, notes: &mut Vec<String>) -> Result
 
 /// Adds the packs that no index file names, by what they say themselves. Answers which they are, and those that cannot be
 /// read.
-pub(crate) fn adopt_packs(
-    store: &Store,
-    key: &CryptoKey,
-    index: &mut Index,
-) -> Result<(Vec<(Id, Vec<PackedBlob>)>, Vec<(Id, Error)>)> {
+pub(crate) fn adopt_packs(store: &Store, key: &CryptoKey, index: &mut Index) -> Result<(Packs, Damaged)> {
     let (mut adopted, mut damaged) = (Vec::new(), Vec::new());
     for (pack, size) in store.list(Kind::Pack)? {
         if index.has_pack(pack) {

@@ -49,7 +49,7 @@ struct Made {
 }
 
 enum Item {
-    Entry(Entry),
+    Entry(Box<Entry>),
     Folder(Made),
 }
 
@@ -57,7 +57,7 @@ impl Made {
     /// Puts an entry at a path of names that are separated by `/`.
     fn put(&mut self, path: &str, entry: Entry) {
         match path.split_once('/') {
-            None => drop(self.entries.insert(path.to_owned(), Item::Entry(entry))),
+            None => drop(self.entries.insert(path.to_owned(), Item::Entry(Box::new(entry)))),
             Some((first, rest)) => {
                 let folder = self.entries.entry(first.to_owned()).or_insert_with(|| Item::Folder(Self::default()));
                 if let Item::Folder(folder) = folder {
@@ -192,7 +192,7 @@ impl DiskWalk<'_, '_> {
         let only_head = usage == Some(Usage::Swap) || is_member_of_group;
         let wanted = match &self.settings.raw {
             RawVolumes::All => true,
-            RawVolumes::Named(names) => names.iter().any(|name| *name == entry.name),
+            RawVolumes::Named(names) => names.contains(&entry.name),
             RawVolumes::Unreadable => false,
         };
         let is_raw = wanted || (opened.is_none() && !only_head);
@@ -288,7 +288,7 @@ impl DiskWalk<'_, '_> {
         let mut entries = Vec::new();
         for (name, item) in made.entries {
             entries.push(match item {
-                Item::Entry(entry) => entry,
+                Item::Entry(entry) => *entry,
                 Item::Folder(folder) => self.made(&name, folder)?,
             });
         }

@@ -60,8 +60,6 @@ pub fn tree(root: &Path) {
 pub struct Strictness {
     pub holes: bool,
     pub access: bool,
-    /// Times and owners of folders too; restic sets them, an unprivileged copy cannot always.
-    pub link_times: bool,
 }
 
 /// Compares two trees entry by entry, and answers how many there were.
