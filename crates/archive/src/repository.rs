@@ -117,7 +117,11 @@ impl Repository {
         }
         let (master, mut notes) = find_key(&store, password).map_err(within)?;
         let config = Config::open(store.read_config()?, &master).map_err(within)?;
-        let index = load_index(&store, &master, &mut notes)?;
+        let mut index = load_index(&store, &master, &mut notes)?;
+        if !notes.is_empty() || index.pack_count() == 0 {
+            let (_, damaged) = adopt_packs(&store, &master, &mut index)?;
+            notes.extend(damaged.into_iter().map(|(_, error)| error.to_string()));
+        }
         Ok(Arc::new(Self {
             store,
             key: master,
@@ -220,7 +224,8 @@ impl Repository {
         Lock::take(&self.store, &sealing, exclusive)
     }
 
-    /// Reads the index again: others may have added to it, or taken away from it, before a lock was taken.
+    /// Reads the index again: others may have added to it, or taken away from it, before a lock was taken. Packs that no
+    /// index file names are not in it afterwards: whoever takes them over has to know which they are.
     pub(crate) fn reload(&self) -> Result<()> {
         let fresh = load_index(&self.store, &self.key, &mut Vec::new())?;
         *self.index_mut() = fresh;
@@ -320,7 +325,7 @@ fn find_key(store: &Store, password: &[u8]) -> Result<(CryptoKey, Vec<String>)> 
     })
 }
 
-/// Reads all index files. Where some are damaged or missing, packs that none names tell what is in them themselves.
+/// Reads all index files, and notes those that are damaged.
 fn load_index(store: &Store, key: &CryptoKey, notes: &mut Vec<String>) -> Result<Index> {
     let mut index = Index::default();
     for (id, _) in store.list(Kind::Index)? {
@@ -334,10 +339,6 @@ fn load_index(store: &Store, key: &CryptoKey, notes: &mut Vec<String>) -> Result
             Err(_) if !path.exists() => {}
             Err(error) => notes.push(error.to_string()),
         }
-    }
-    if !notes.is_empty() || index.pack_count() == 0 {
-        let (_, damaged) = adopt_packs(store, key, &mut index)?;
-        notes.extend(damaged.into_iter().map(|(_, error)| error.to_string()));
     }
     Ok(index)
 }

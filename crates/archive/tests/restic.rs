@@ -196,3 +196,25 @@ impl FileSystem for Below {
         self.files.open_stream(id, name)
     }
 }
+
+#[test]
+fn what_a_stopped_run_stored_is_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let (files, repository) = (folder.path().join("files"), folder.path().join("repository"));
+    tree(&files);
+    let image = disk(folder.path(), &files);
+    let password = password_file(folder.path());
+    Repository::create(&repository, PASSWORD.as_bytes()).unwrap();
+    let open = || Repository::open(&repository, PASSWORD.as_bytes(), OpenSettings::default()).unwrap();
+    let first = create(&open(), &[source(&image, "web")], &CreateSettings::default(), &Unwatched).unwrap();
+    assert!(first.stored > 3 << 20);
+    // As if it had been killed after its packs were written.
+    for kind in ["index", "snapshots"] {
+        for entry in std::fs::read_dir(repository.join(kind)).unwrap() {
+            std::fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+    }
+    let again = create(&open(), &[source(&image, "web")], &CreateSettings::default(), &Unwatched).unwrap();
+    assert_eq!((again.stored, again.unchanged), (0, 0));
+    restic(&repository, &password, &["check", "--read-data"].map(AsRef::as_ref));
+}

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: Transload and qemu-img in turn on the same disks, and a table of the ratios.
 
+mod archive;
 mod cases;
 mod disks;
 mod measure;
@@ -66,6 +67,8 @@ enum What {
     Codecs,
     /// Allocations for each unit of a compressed image, of which there must be none
     Allocations,
+    /// Archives of a disk and of the same after a kernel upgrade, against restic, borg and tar
+    Archive,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -74,6 +77,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         What::Conversions => conversions(arguments),
         What::Codecs => parts::codecs(&disks::built("real", &disk)?, arguments.print),
         What::Allocations => parts::allocations(),
+        What::Archive => {
+            let program = arguments.program.clone().map_or_else(built_program, Ok)?;
+            archive::run_all(&program, &disks::built("real", &disk)?, &disk, arguments.print)
+        }
     }
 }
 

@@ -90,8 +90,8 @@ impl DiskWalk<'_, '_> {
         let before = self.before();
         let mut sidecar = self.sidecar();
         let volumes: Vec<Volume> = self.disk.volumes.iter().cloned().collect();
-        for volume in &volumes {
-            let entry = self.volume(volume, before.as_ref(), &mut made)?;
+        for (number, volume) in (1..).zip(&volumes) {
+            let entry = self.volume(number, volume, before.as_ref(), &mut made)?;
             sidecar.volumes.push(entry);
         }
         sidecar.gaps = self.gaps(&mut made)?;
@@ -151,6 +151,7 @@ impl DiskWalk<'_, '_> {
 
     fn volume(
         &mut self,
+        number: u64,
         volume: &Volume,
         before: Option<&(Arc<View>, Sidecar)>,
         made: &mut Made,
@@ -216,7 +217,7 @@ impl DiskWalk<'_, '_> {
                 report: self.report,
                 filesystem: &*filesystem,
                 place,
-                device: (self.number + 1) << 16 | hash(&entry.name),
+                device: (self.number + 1) << 32 | number,
                 linked: HashMap::new(),
             };
             let root = walker.walk(name.as_bytes(), parent)?;
@@ -295,11 +296,6 @@ impl DiskWalk<'_, '_> {
         let node = Node::new(name.as_bytes(), &self.metadata(FileKind::Directory, 0));
         Ok(Entry::Folder(node, self.folders.finish(entries)?))
     }
-}
-
-/// A number below 2^15 of a name.
-fn hash(name: &str) -> u64 {
-    name.bytes().fold(7, |all, byte| (all * 31 + u64::from(byte)) & 0x7fff)
 }
 
 fn describe(volume: &Volume) -> VolumeEntry {
