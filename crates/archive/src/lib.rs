@@ -62,7 +62,7 @@ pub use format::id::Id;
 pub use format::snapshot::Snapshot;
 pub use format::time::Time;
 pub use profile::{Profiles, Treatment};
-pub use repository::{OpenSettings, Repository, Totals};
+pub use repository::{Damaged, OpenSettings, Repository, Totals};
 pub use restore::{Restoration, obstacles, restore};
 pub use sidecar::{Contents, Gap, Sidecar, VolumeEntry};
 pub use squashfs::{SquashfsReport, write_squashfs};

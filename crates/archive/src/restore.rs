@@ -203,10 +203,11 @@ impl Disk<'_> {
             Err(error) => return Err(error),
         };
         let head = file.read_vec(0, file.size().min(1024))?;
-        let pieces: &[std::ops::Range<usize>] = match kind {
-            MakeKind::Fat(Some(FatBits::ThirtyTwo)) => &[0..3, 90..510],
-            MakeKind::Fat(_) => &[0..3, 62..510],
-            _ => &[0..1024],
+        // ext leaves its first two sectors alone; between jump and code of FAT are its own fields.
+        let pieces = match kind {
+            MakeKind::Fat(Some(FatBits::ThirtyTwo)) => [0..3, 90..510],
+            MakeKind::Fat(_) => [0..3, 62..510],
+            _ => [0..512, 512..1024],
         };
         let has_code =
             pieces.iter().any(|range| head.get(range.clone()).is_some_and(|code| code.iter().any(|byte| *byte != 0)));

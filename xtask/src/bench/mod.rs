@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: Transload and qemu-img in turn on the same disks, and a table of the ratios.
 
+mod archive;
 mod cases;
 mod disks;
 mod measure;
@@ -69,6 +70,8 @@ enum What {
     Allocations,
     /// A qcow2 on a server some way off, against a download and against QEMU's client
     Remote,
+    /// Archives of a disk and of the same after a kernel upgrade, against restic, borg and tar
+    Archive,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -81,6 +84,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             let program = arguments.program.clone().map_or_else(built_program, Ok)?;
             let _clean = Folder::make(&arguments.memory)?;
             remote::measure(&program, &disks::built("real", &disk)?, &arguments.memory, arguments.runs, arguments.print)
+        }
+        What::Archive => {
+            let program = arguments.program.clone().map_or_else(built_program, Ok)?;
+            archive::run_all(&program, &disks::built("real", &disk)?, &disk, arguments.print)
         }
     }
 }

@@ -39,7 +39,7 @@ use packer::Packer;
 use workers::Workshop;
 
 /// Bytes of chunks that may wait for the threads.
-const IN_FLIGHT: usize = 48 << 20;
+const IN_FLIGHT: usize = 24 << 20;
 
 /// Who looks on while a snapshot is made or read: for progress, and to stop it. All calls may come from any thread.
 pub trait Watch: Sync {

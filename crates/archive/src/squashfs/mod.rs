@@ -218,9 +218,7 @@ impl Writer<'_> {
         while at < whole {
             let extent = file.block_status(at..whole)?;
             let skipped = if extent.status.reads_zero() { extent.length / BLOCK as u64 } else { 0 };
-            for _ in 0..skipped {
-                lengths.push(0);
-            }
+            lengths.resize(lengths.len() + usize::try_from(skipped).unwrap_or(0), 0);
             sparse += skipped * BLOCK as u64;
             at += skipped * BLOCK as u64;
             let count = usize::try_from((whole - at) / BLOCK as u64).unwrap_or(BATCH).min(BATCH);

@@ -5,6 +5,7 @@
     reason = "the helpers of these tests fail a test by panicking, as the tests themselves do"
 )]
 
+mod archive;
 mod commands;
 mod compressed;
 mod conversions;

@@ -11,11 +11,12 @@ use transload::archive::{
     self, CreateSettings, DiskSource, OpenSettings, Parent, Profiles, RawVolumes, Report, Repository,
 };
 use transload::block::{Error, ErrorKind, Result};
+use transload::image::Format;
 
 use super::open;
 use super::password::PasswordArgs;
 use super::watch;
-use crate::args::{self, ProgressArgs, ReadArgs};
+use crate::args::{self, ProgressArgs, ReadArgs, ReferenceArgs, SpoolArgs};
 use crate::failure::Verdict;
 use crate::text;
 use crate::volumes::{self, VolumeArgs};
@@ -70,8 +71,16 @@ pub(crate) struct Arguments {
     /// Threads that hash and compress
     #[arg(long, value_name = "N", value_parser = args::threads())]
     threads: Option<NonZeroUsize>,
+    /// The images' format; found out from their bytes when not given
+    #[arg(short = 'f', long, value_name = "FMT", value_parser = args::format_parser(), ignore_case = true)]
+    format: Option<&'static Format>,
+    /// Options for reading, such as snapshot=NAME
+    #[arg(long, value_name = "K=V,…")]
+    options: Vec<String>,
     #[command(flatten)]
-    read: ReadArgs,
+    spool: SpoolArgs,
+    #[command(flatten)]
+    references: ReferenceArgs,
     #[command(flatten)]
     volumes: VolumeArgs,
     #[command(flatten)]
@@ -213,12 +222,19 @@ fn disks(arguments: &Arguments) -> Result<Vec<DiskSource>> {
 }
 
 fn disk(arguments: &Arguments, image: &Path, name: Option<&String>) -> Result<DiskSource> {
-    let (device, volumes) = volumes::scan(image, &arguments.read, &arguments.volumes)?;
+    // `-o` is the archive here, and no option for reading.
+    let read = ReadArgs {
+        format: arguments.format,
+        options: arguments.options.clone(),
+        spool: arguments.spool,
+        references: arguments.references.clone(),
+    };
+    let (device, volumes) = volumes::scan(image, &read, &arguments.volumes)?;
     let name = name.cloned().or_else(|| Some(image.file_stem()?.to_string_lossy().into_owned()));
-    let format = arguments
-        .read
-        .format
-        .map_or_else(|| transload::detect(image).map(|format| format.name), |format| Ok(format.name));
+    let format = match arguments.format {
+        Some(format) => Ok(format.name),
+        None => transload::detect(image).map(|format| format.name),
+    };
     Ok(DiskSource {
         name: name.unwrap_or_else(|| "disk".to_owned()),
         origin: image.display().to_string(),
