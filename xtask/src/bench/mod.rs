@@ -9,6 +9,7 @@ mod results;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -66,6 +67,10 @@ enum What {
     Codecs,
     /// Allocations for each unit of a compressed image, of which there must be none
     Allocations,
+    /// Reading through NBD and FUSE, beside other servers
+    Serving,
+    /// Reading a file by threads and by io_uring
+    IoUring,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -74,7 +79,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         What::Conversions => conversions(arguments),
         What::Codecs => parts::codecs(&disks::built("real", &disk)?, arguments.print),
         What::Allocations => parts::allocations(),
+        What::Serving => serving(arguments, &disk),
+        What::IoUring => parts::io_uring(&disks::built("real", &disk)?),
     }
+}
+
+fn serving(arguments: &Arguments, disk: &Path) -> Result<()> {
+    let program = arguments.program.clone().map_or_else(built_program, Ok)?;
+    let raw = disks::built("real", disk)?;
+    let qcow2 = disk.join("serving.qcow2");
+    run_command(Command::new(&program).args(["convert", "-q", "--force"]).args([&raw, &qcow2]))?;
+    let outcome = parts::serving(&program, &raw, &qcow2);
+    std::fs::remove_file(&qcow2)?;
+    outcome
 }
 
 fn conversions(arguments: &Arguments) -> Result<()> {
