@@ -50,9 +50,7 @@ use std::sync::Arc;
 
 use ::tokio::sync::Semaphore;
 use ::tokio::task::spawn_blocking;
-use transload_block::{
-    BlockRead, BlockReadExt, BlockWrite, Error, ErrorKind, Extent, Result, ZeroMode, check_range,
-};
+use transload_block::{BlockRead, BlockReadExt, BlockWrite, Error, ErrorKind, Extent, Result, ZeroMode, check_range};
 use transload_image::{Access, Format, OpenSettings, open_path};
 
 pub use cursor::AsyncReader;

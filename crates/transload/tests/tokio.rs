@@ -27,7 +27,8 @@ fn many_tasks_read_and_write_at_any_place() {
                 let mut model = vec![0; 131_072];
                 for _ in 0..30 {
                     let range = random.range(131_072, 20_000);
-                    let (at, length) = (usize::try_from(range.start).unwrap(), usize::try_from(range.end - range.start).unwrap());
+                    let (at, length) =
+                        (usize::try_from(range.start).unwrap(), usize::try_from(range.end - range.start).unwrap());
                     match random.below(3) {
                         0 => {
                             let bytes = random.bytes(length);

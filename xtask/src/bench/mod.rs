@@ -11,6 +11,7 @@ mod results;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -72,6 +73,10 @@ enum What {
     Remote,
     /// Archives of a disk and of the same after a kernel upgrade, against restic, borg and tar
     Archive,
+    /// Reading through NBD and FUSE, beside other servers
+    Serving,
+    /// Reading a file by threads and by io_uring
+    IoUring,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -89,7 +94,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             let program = arguments.program.clone().map_or_else(built_program, Ok)?;
             archive::run_all(&program, &disks::built("real", &disk)?, &disk, arguments.print)
         }
+        What::Serving => serving(arguments, &disk),
+        What::IoUring => parts::io_uring(&disks::built("real", &disk)?),
     }
+}
+
+fn serving(arguments: &Arguments, disk: &Path) -> Result<()> {
+    let program = arguments.program.clone().map_or_else(built_program, Ok)?;
+    let raw = disks::built("real", disk)?;
+    let qcow2 = disk.join("serving.qcow2");
+    run_command(Command::new(&program).args(["convert", "-q", "--force"]).args([&raw, &qcow2]))?;
+    let outcome = parts::serving(&program, &raw, &qcow2);
+    std::fs::remove_file(&qcow2)?;
+    outcome
 }
 
 fn conversions(arguments: &Arguments) -> Result<()> {

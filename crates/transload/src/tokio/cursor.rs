@@ -96,7 +96,8 @@ impl AsyncSeek for AsyncReader {
             SeekFrom::Current(by) => (self.place, by),
         };
         let place = base.checked_add_signed(by);
-        self.place = place.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a seek before the first byte"))?;
+        self.place =
+            place.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a seek before the first byte"))?;
         Ok(())
     }
 
