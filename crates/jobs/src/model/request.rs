@@ -541,23 +541,29 @@ pub struct CheckJob {
     pub run: RunOptions,
 }
 
-/// Puts the files of a disk into an archive.
+/// Puts the files of a disk into an archive: a snapshot in a repository of restic's format. The service has the password.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ArchiveJob {
     /// The image.
     pub source: Location,
-    /// The archive.
+    /// The folder of the archive, which is made where there is none.
     pub target: Location,
     /// How the source is read.
     #[serde(default)]
     pub read: ReadOptions,
-    /// Which volume of the disk: the number of a partition, or a name; the one with a root filesystem when not given.
+    /// What the disk is called in the archive: its file's name without the ending when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub volume: Option<String>,
-    /// Replace the archive if it exists.
+    pub disk: Option<String>,
+    /// The machine that the snapshot is of; the one that the job runs on when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Words for the snapshot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Read all files, also those that have not changed since the last snapshot of a disk of this name.
     #[serde(default)]
-    pub force: bool,
+    pub reread: bool,
     /// How the queue treats it.
     #[serde(default)]
     pub run: RunOptions,

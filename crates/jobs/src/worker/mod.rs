@@ -15,6 +15,7 @@ mod identity;
 mod keeper;
 mod tracked;
 
+pub use crate::tasks::Password;
 pub use tracked::Tracked;
 
 use std::num::NonZeroUsize;
@@ -42,6 +43,8 @@ pub struct WorkerSettings {
     pub uploads: Option<Root>,
     /// Which addresses may be reached, and as whom.
     pub network: Options,
+    /// The password of archives; no archives are made when `None`.
+    pub archive_password: Option<Password>,
     /// Jobs at once. With none, jobs are only tracked and those of dead workers wait for others.
     pub concurrency: usize,
     /// Bytes of memory for buffers and tables of all jobs together.
@@ -69,6 +72,7 @@ impl WorkerSettings {
         Self {
             root,
             uploads: None,
+            archive_password: None,
             network: Options { policy: Policy::Public, credentials: Credentials::none(), ..Options::default() },
             concurrency,
             memory: Settings::DEFAULT_MEMORY * concurrency as u64,
