@@ -45,6 +45,26 @@ pub(crate) fn soak(arguments: &Soak) -> Result<()> {
         .env("TRANSLOAD_SOAK_SEED", arguments.seed.to_string()))
 }
 
+/// What a chaos test is asked to do.
+#[derive(clap::Args)]
+pub(crate) struct Chaos {
+    /// Jobs on each database
+    #[arg(long, default_value_t = 200)]
+    jobs: u64,
+    /// What the moments are derived from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// Installs the witnesses and kills workers until all jobs are done nevertheless.
+pub(crate) fn chaos(arguments: &Chaos) -> Result<()> {
+    tools::install()?;
+    run(cargo(&["test", "-p", "transload-jobs", "--test", "chaos", "--", "--ignored", "--nocapture", "--exact"])
+        .arg("two_hundred_jobs_outlive_their_workers")
+        .env("TRANSLOAD_CHAOS_JOBS", arguments.jobs.to_string())
+        .env("TRANSLOAD_CHAOS_SEED", arguments.seed.to_string()))
+}
+
 /// Everything that is checked without running the program.
 pub(crate) fn lint() -> Result<()> {
     run(&mut cargo(&["fmt", "--all", "--check"]))?;

@@ -30,6 +30,8 @@ enum Task {
     },
     /// Run suites that go on with new seeds until their time is up: random work and crashes, disks of terabytes, damage
     Soak(ci::Soak),
+    /// Kill workers of the queue at random moments, on SQLite and PostgreSQL: no job is lost, nothing is left behind
+    Chaos(ci::Chaos),
     /// Formatting, lints, documentation, crate directions and licences: what continuous integration checks beside the tests
     Lint,
     /// Everything continuous integration runs: lint and test
@@ -53,6 +55,7 @@ fn main() -> Result<()> {
         Task::Setup => tools::install(),
         Task::Test { arguments } => ci::test(&arguments),
         Task::Soak(arguments) => ci::soak(&arguments),
+        Task::Chaos(arguments) => ci::chaos(&arguments),
         Task::Lint => ci::lint(),
         Task::Ci => ci::lint().and_then(|()| ci::test(&[])),
         Task::Dependencies => dependencies::check(),

@@ -64,6 +64,7 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "chromedriver", package: "chromium-driver" },
     Tool { program: "systemd-analyze", package: "systemd" },
     Tool { program: "curl", package: "curl" },
+    Tool { program: "psql", package: "postgresql" },
     Tool { program: "restic", package: "restic" },
     Tool { program: "unsquashfs", package: "squashfs-tools" },
 ];

@@ -95,7 +95,7 @@ async fn chaos(database: Database, jobs: u64, seed: u64) {
 
 /// Has two processes work on the queue, and kills one of them every now and then, until half a job for each kill is left.
 async fn torment(database: &Database, house: &House, store: &Store, dice: &mut Dice, jobs: u64) -> u64 {
-    let rate = Some(24 << 20);
+    let rate = Some(12 << 20);
     let mut processes = vec![Process::start(database, house, rate), Process::start(database, house, rate)];
     let (mut kills, started) = (0, Instant::now());
     while left(store).await > jobs / 5 {

@@ -3,6 +3,7 @@
 //! A task reads what its request names, inside the root, and writes into a [`Staging`] folder or an upload. It publishes
 //! nothing: what it made is handed to the worker, who does so if the job is still its own.
 
+mod archive;
 mod disk;
 mod machine;
 mod source;
@@ -22,6 +23,7 @@ use crate::meter::Meter;
 use crate::model::{JobRequest, JobResult};
 use crate::root::Root;
 
+pub use archive::Password;
 pub(crate) use target::{Made, target_path};
 
 /// What a task may use.
@@ -35,6 +37,8 @@ pub(crate) struct Context {
     pub(crate) uploads: Option<Root>,
     /// Which addresses may be reached, and as whom.
     pub(crate) network: Options,
+    /// The password of archives.
+    pub(crate) password: Option<Password>,
     pub(crate) meter: Arc<Meter>,
     pub(crate) cancel: Cancel,
     pub(crate) threads: NonZeroUsize,
@@ -73,7 +77,7 @@ pub(crate) fn run(context: &Context, request: &JobRequest) -> Result<Produced> {
         JobRequest::Export(job) => machine::export(context, job),
         JobRequest::Import(job) => machine::import(context, job),
         JobRequest::Validate(job) => machine::validate(context, job),
-        JobRequest::Archive(_) => Err(Error::new(ErrorKind::Unsupported, "this build makes no archives")),
+        JobRequest::Archive(job) => archive::create(context, job),
     };
     // What fails because it was stopped was stopped, whatever the failure looks like.
     let mut produced = produced.map_err(|error| context.cancel.check().err().unwrap_or(error))?;

@@ -44,6 +44,7 @@ async fn work(shared: &Arc<Shared>, claim: &Claim, held: &Arc<Held>) -> Ended {
         root: shared.settings.root.clone(),
         uploads: shared.settings.uploads.clone(),
         network: shared.settings.network.clone(),
+        password: shared.settings.archive_password.clone(),
         meter: Arc::clone(&held.meter),
         cancel: held.cancel.clone(),
         threads: shared.threads(),

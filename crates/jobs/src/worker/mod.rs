@@ -15,6 +15,7 @@ mod identity;
 mod keeper;
 mod tracked;
 
+pub use crate::tasks::Password;
 pub use tracked::Tracked;
 
 use std::num::NonZeroUsize;
@@ -42,6 +43,8 @@ pub struct WorkerSettings {
     pub uploads: Option<Root>,
     /// Which addresses may be reached, and as whom.
     pub network: Options,
+    /// The password of archives; no archives are made when `None`.
+    pub archive_password: Option<Password>,
     /// Jobs at once. With none, jobs are only tracked and those of dead workers wait for others.
     pub concurrency: usize,
     /// Bytes of memory for buffers and tables of all jobs together.
@@ -69,6 +72,7 @@ impl WorkerSettings {
         Self {
             root,
             uploads: None,
+            archive_password: None,
             network: Options { policy: Policy::Public, credentials: Credentials::none(), ..Options::default() },
             concurrency,
             memory: Settings::DEFAULT_MEMORY * concurrency as u64,
@@ -231,6 +235,8 @@ async fn beat(shared: Arc<Shared>) {
 /// Looks after what is left of others, and of old.
 async fn care(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
     const HOUR: Duration = Duration::from_secs(3600);
+    /// How often to see whether processes of this machine are gone.
+    const OFTEN: Duration = Duration::from_secs(5);
     let mut forgot: Option<tokio::time::Instant> = None;
     while !*stopped.borrow() {
         if let Err(error) = expire_dead(&shared).await {
@@ -247,7 +253,7 @@ async fn care(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(shared.settings.lease / 2) => {}
+            () = tokio::time::sleep(OFTEN.min(shared.settings.lease / 2)) => {}
             _ = stopped.changed() => {}
         }
     }
