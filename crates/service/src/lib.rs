@@ -12,7 +12,7 @@
 //!
 //! Everything at the edge is async; every conversion runs on threads, as everywhere else in the workspace, and is fed and
 //! emptied through channels of a few pieces, so that a slow client holds back the engine and not the memory. What may run at
-//! once is decided by [`Budget`](budget::Budget) before the first byte of a body is read.
+//! once is decided by `budget.rs` before the first byte of a body is read.
 //!
 //! What it does not do: it keeps no state of its own beside the tokens and the uploads. Jobs, their queue and their workers are
 //! the crate `transload-jobs`; addresses on the network are opened by the policy of `transload::remote`.

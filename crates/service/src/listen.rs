@@ -133,7 +133,7 @@ impl Service {
 async fn sweep(app: Shared) {
     const EVERY: Duration = Duration::from_secs(600);
     loop {
-        match app.look(|app| routes::uploads::sweep(app)).await {
+        match app.look(routes::uploads::sweep).await {
             Ok(0) => {}
             Ok(removed) => tracing::info!(removed, "uploads whose time was over"),
             Err(problem) => tracing::warn!(error = problem.message(), "uploads could not be removed"),

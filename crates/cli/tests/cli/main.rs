@@ -18,4 +18,5 @@ mod mount;
 mod nbd;
 mod packages;
 mod run;
+mod serve;
 mod volumes;

@@ -12,7 +12,6 @@ use transload::image::codec::Level;
 use transload::image::{FORMATS, Format, OptionValues, Source};
 use transload::remote::{self, Remote};
 use transload_jobs::meter::Meter;
-use transload_jobs::model::JobRequest;
 use transload_jobs::worker::Tracked;
 
 use crate::api::{Compress, Converted, DigestChoice, Prealloc};

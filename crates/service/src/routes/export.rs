@@ -99,7 +99,7 @@ pub(crate) async fn export(
     let tracked = if is_head { None } else { Some(app.track(&request).await?) };
     let meter = tracked.as_ref().map(|tracked| Arc::clone(tracked.meter()));
     let cancel = tracked.as_ref().map_or_else(Cancel::default, |tracked| tracked.cancel().clone());
-    let stop = StopWhenDropped(cancel.clone());
+    let stop = StopWhenDropped::new(&cancel, app.config.limits.request_time);
     let (flow, last, mut pieces) = outflow::channel(app.config.limits.stall_time);
     let (announce, announced) = tokio::sync::oneshot::channel();
     let outward = Outward { path, source, target, wish, turn, name: name.clone(), meter };
@@ -121,7 +121,6 @@ pub(crate) async fn export(
             let _ = runtime.block_on(outflow::send(&last, piece, stall));
         });
     }
-    deadline(&app, cancel);
     // The first piece decides between an answer and a failure with its own status.
     let first = match pieces.recv().await {
         Some(Piece::Bytes(first)) => first,
@@ -174,15 +173,6 @@ fn body(app: &Shared, path: String, first: Bytes, pieces: mpsc::Receiver<Piece>,
 
 fn count(app: &App, outcome: &str) {
     app.metrics.conversions.with_label_values(&["/export", outcome]).inc();
-}
-
-/// Stops a conversion that takes longer than the service allows.
-fn deadline(app: &Shared, cancel: Cancel) {
-    let time = app.config.limits.request_time;
-    tokio::spawn(async move {
-        tokio::time::sleep(time).await;
-        cancel.cancel();
-    });
 }
 
 /// What is known before the first byte.

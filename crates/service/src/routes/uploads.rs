@@ -97,7 +97,7 @@ pub(crate) async fn keep(
     let turn = app.budget.turn().await?;
     let limits = &app.config.limits;
     let cancel = Cancel::default();
-    let _stop = StopWhenDropped(cancel.clone());
+    let _stop = StopWhenDropped::new(&cancel, limits.request_time);
     let received = Arc::new(AtomicU64::new(0));
     let body_limits = BodyLimits { most: limits.upload, stall: limits.stall_time, least_rate: limits.least_rate };
     let (pump, reader) = body::channel(body_limits, Arc::clone(&received), cancel.clone());

@@ -19,12 +19,12 @@ fn raw(path: &Path, size: usize) -> Vec<u8> {
             *byte = (state >> 33).to_le_bytes()[0];
         }
     }
-    fs::write(path, &bytes).unwrap();
+    fs::write(path, &bytes).expect("a part of the test's own setting");
     bytes
 }
 
 fn sha256(path: &Path) -> String {
-    witness::must("sha256sum", [path]).split(' ').next().unwrap().to_owned()
+    witness::must("sha256sum", [path]).split(' ').next().expect("a part of the test's own setting").to_owned()
 }
 
 /// The SHA-256 of what a guest sees in an image, as QEMU reads it.
