@@ -12,7 +12,7 @@
 //!
 //! Everything at the edge is async; every conversion runs on threads, as everywhere else in the workspace, and is fed and
 //! emptied through channels of a few pieces, so that a slow client holds back the engine and not the memory. What may run at
-//! once is decided by [`Budget`](budget::Budget) before the first byte of a body is read.
+//! once is decided by `budget.rs` before the first byte of a body is read.
 //!
 //! What it does not do: it keeps no state of its own beside the tokens and the uploads. Jobs, their queue and their workers are
 //! the crate `transload-jobs`; addresses on the network are opened by the policy of `transload::remote`.
@@ -32,8 +32,8 @@ mod outflow;
 mod page;
 mod problem;
 mod process;
-mod record;
 mod reference;
+#[expect(unused_qualifications, reason = "the attribute that describes a route writes them")]
 mod routes;
 mod socket;
 mod state;
@@ -41,7 +41,7 @@ mod stream;
 mod tls;
 pub mod token;
 
-pub use config::{Config, Limits, References, TlsFiles};
+pub use config::{Config, JobLimits, Limits, References, TlsFiles};
 pub use listen::Service;
 pub use logging::{LogFormat, start_logging};
 pub use openapi::document;

@@ -42,7 +42,10 @@ const CONNECTION_BUFFER: usize = 128 << 10;
 
 impl std::fmt::Debug for Service {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Service").field("listener", &self.listener).field("tls", &self.tls.is_some()).finish_non_exhaustive()
+        f.debug_struct("Service")
+            .field("listener", &self.listener)
+            .field("tls", &self.tls.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -112,11 +115,16 @@ impl Service {
             tokio::spawn(connection.take(stream, self.tls.clone()));
         }
         sweeping.abort();
+        self.app.stopping.send_replace(true);
         drop(self.listener);
         tracing::info!(seconds = limits.grace.as_secs(), "stopping: requests may end");
-        if tokio::time::timeout(limits.grace, graceful.shutdown()).await.is_err() {
-            tracing::warn!("requests that did not end in time are broken off");
-        }
+        let requests = async {
+            if tokio::time::timeout(limits.grace, graceful.shutdown()).await.is_err() {
+                tracing::warn!("requests that did not end in time are broken off");
+            }
+        };
+        tokio::join!(requests, self.app.stop_jobs());
+        self.app.store.close().await;
         Ok(())
     }
 }
@@ -125,7 +133,7 @@ impl Service {
 async fn sweep(app: Shared) {
     const EVERY: Duration = Duration::from_secs(600);
     loop {
-        match app.look(|app| routes::uploads::sweep(app)).await {
+        match app.look(routes::uploads::sweep).await {
             Ok(0) => {}
             Ok(removed) => tracing::info!(removed, "uploads whose time was over"),
             Err(problem) => tracing::warn!(error = problem.message(), "uploads could not be removed"),

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use transload::block::{Error, ErrorKind};
 use transload::convert::Cancel;
 
@@ -83,13 +84,29 @@ impl Write for Outflow {
     }
 }
 
-/// Stops a job when it is dropped: held by whoever waits for the job on behalf of a client.
+/// Stops a job when it is dropped, or when its time is over: held by whoever waits for the job on behalf of a client.
 #[derive(Debug)]
-pub(crate) struct StopWhenDropped(pub(crate) Cancel);
+pub(crate) struct StopWhenDropped {
+    cancel: Cancel,
+    timer: JoinHandle<()>,
+}
+
+impl StopWhenDropped {
+    /// Lets the job of `cancel` go on for `time` at most.
+    pub(crate) fn new(cancel: &Cancel, time: Duration) -> Self {
+        let late = cancel.clone();
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            late.cancel();
+        });
+        Self { cancel: cancel.clone(), timer }
+    }
+}
 
 impl Drop for StopWhenDropped {
     fn drop(&mut self) {
-        self.0.cancel();
+        self.timer.abort();
+        self.cancel.cancel();
     }
 }
 

@@ -8,6 +8,7 @@ mod parts;
 mod remote;
 mod report;
 mod results;
+mod service;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -77,6 +78,8 @@ enum What {
     Serving,
     /// Reading a file by threads and by io_uring
     IoUring,
+    /// Uploads to the service beside the command line, and the memory of a hundred at once
+    Service,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -96,6 +99,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         }
         What::Serving => serving(arguments, &disk),
         What::IoUring => parts::io_uring(&disks::built("real", &disk)?),
+        What::Service => {
+            let program = arguments.program.clone().map_or_else(built_program, Ok)?;
+            let _clean = Folder::make(&arguments.memory)?;
+            service::measure(&program, &disks::built("real", &disk)?, &arguments.memory, arguments.runs)
+        }
     }
 }
 

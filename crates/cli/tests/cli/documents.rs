@@ -94,7 +94,9 @@ fn what_the_program_prints_is_documented() {
         ("find", &["find", "files.raw:/"]),
         ("stat", &["stat", "files.raw:/link"]),
         ("mkfs", &["mkfs", "empty.qcow2", "--type", "fat"]),
+        ("serve token list", &["serve", "token", "list", "--tokens", "tokens"]),
     ];
+    run(path, &["serve", "token", "add", "ci", "--tokens", "tokens"]);
     fs::write(path.join("script.txt"), "create 16M\nmkfs #whole --type ext4 --label L\nln -s /x :/link\n").unwrap();
     for (section, arguments) in cases {
         expect_documented(section, "", &document(path, arguments));

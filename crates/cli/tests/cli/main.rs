@@ -21,4 +21,5 @@ mod nbd;
 mod packages;
 mod remote;
 mod run;
+mod serve;
 mod volumes;

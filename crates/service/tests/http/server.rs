@@ -56,17 +56,17 @@ impl Server {
 
     /// A service that `change` has changed.
     pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("root")).unwrap();
+        let folder = tempfile::tempdir().expect("a part of the test's own setting");
+        std::fs::create_dir(folder.path().join("root")).expect("a part of the test's own setting");
         let mut config = Config::new(folder.path().join("root"), folder.path().join("state"));
         change(&mut config);
         let scheme = if config.tls.is_some() { "https" } else { "http" };
-        let runtime = Runtime::new().unwrap();
-        let service = runtime.block_on(Service::bind(config)).unwrap();
-        let address = service.address().unwrap();
+        let runtime = Runtime::new().expect("a part of the test's own setting");
+        let service = runtime.block_on(Service::bind(config)).expect("a part of the test's own setting");
+        let address = service.address().expect("a part of the test's own setting");
         let (stop, stopped) = oneshot::channel::<()>();
         let running = runtime.spawn(async move {
-            service.run(async move { drop(stopped.await) }).await.unwrap();
+            service.run(async move { drop(stopped.await) }).await.expect("a part of the test's own setting");
         });
         Self { address, folder, scheme, stop: Some(stop), running: Some(running), runtime: Some(runtime) }
     }
@@ -118,15 +118,15 @@ impl Server {
 
     /// A connection of one's own.
     pub(crate) fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let stream = TcpStream::connect(self.address).expect("a part of the test's own setting");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a part of the test's own setting");
         stream
     }
 
     /// Sends bytes as they are, and returns all that comes back until the service closes.
     pub(crate) fn raw(&self, request: &[u8]) -> String {
         let mut stream = self.connect();
-        stream.write_all(request).unwrap();
+        stream.write_all(request).expect("a part of the test's own setting");
         let mut answer = Vec::new();
         // A reset ends the answer as well.
         let _ = stream.read_to_end(&mut answer);
@@ -135,8 +135,16 @@ impl Server {
 
     /// Names of what is in a folder, the service's own uploads left out.
     pub(crate) fn names(folder: &Path) -> Vec<String> {
-        let entries = std::fs::read_dir(folder).unwrap();
-        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let entries = std::fs::read_dir(folder).expect("a part of the test's own setting");
+        let mut names: Vec<_> = entries
+            .map(|entry| {
+                entry
+                    .expect("a part of the test's own setting")
+                    .file_name()
+                    .into_string()
+                    .expect("a part of the test's own setting")
+            })
+            .collect();
         names.retain(|name| name != ".transload-uploads");
         names.sort();
         names
@@ -157,7 +165,7 @@ impl Server {
     pub(crate) fn stop(&mut self) {
         drop(self.stop.take());
         if let (Some(running), Some(runtime)) = (self.running.take(), &self.runtime) {
-            runtime.block_on(running).unwrap();
+            runtime.block_on(running).expect("a part of the test's own setting");
         }
     }
 }
