@@ -131,7 +131,8 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
     };
     // A thousand years are more than any clock is asked for, and few enough to be added to one.
     const MOST: u64 = 1000 * 365 * 24 * 3600;
-    let seconds = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|seconds| *seconds <= MOST);
+    let seconds =
+        digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|seconds| *seconds <= MOST);
     seconds.map(Duration::from_secs).ok_or_else(wrong)
 }
 

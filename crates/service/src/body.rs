@@ -18,6 +18,7 @@ use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use transload::block::{Error, ErrorKind};
+use transload::convert::Cancel;
 
 /// Pieces that may wait for the reader. Each is what the connection read at once.
 const WAITING: usize = 4;
@@ -47,6 +48,7 @@ pub(crate) struct Pump {
     pieces: mpsc::Sender<Piece>,
     limits: BodyLimits,
     received: Arc<AtomicU64>,
+    cancel: Cancel,
 }
 
 /// The reading half.
@@ -64,11 +66,11 @@ enum State {
     Failed,
 }
 
-/// A pump and the reader that it feeds. What was received is added to `received`.
-pub(crate) fn channel(limits: BodyLimits, received: Arc<AtomicU64>) -> (Pump, BodyReader) {
+/// A pump and the reader that it feeds. What was received is added to `received`; `cancel` ends the body as an error.
+pub(crate) fn channel(limits: BodyLimits, received: Arc<AtomicU64>, cancel: Cancel) -> (Pump, BodyReader) {
     let (sender, pieces) = mpsc::channel(WAITING);
     let reader = BodyReader { pieces, piece: Bytes::new(), state: State::Open };
-    (Pump { pieces: sender, limits, received }, reader)
+    (Pump { pieces: sender, limits, received, cancel }, reader)
 }
 
 impl Pump {
@@ -82,6 +84,15 @@ impl Pump {
         drop(self.pieces.send(last).await);
     }
 
+    /// Waits until somebody asks to stop.
+    async fn cancelled(&self) {
+        /// How long that may go unnoticed while nothing comes.
+        const LOOK: Duration = Duration::from_millis(200);
+        while !self.cancel.is_cancelled() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     async fn follow<E: std::fmt::Display>(&self, body: impl Stream<Item = Result<Bytes, E>>) -> Result<(), Error> {
         let mut body = std::pin::pin!(body);
         let (mut total, mut pace) = (0_u64, Pace::new(self.limits));
@@ -89,6 +100,7 @@ impl Pump {
             let next = tokio::select! {
                 next = timeout_at(pace.deadline, body.next()) => next,
                 () = self.pieces.closed() => return Ok(()),
+                () = self.cancelled() => return Err(gone()),
             };
             let Ok(next) = next else { return Err(pace.failure()) };
             let Some(next) = next else { return Ok(()) };
@@ -191,7 +203,7 @@ mod tests {
     }
 
     async fn read(body: impl Stream<Item = Result<Bytes, String>> + Send + 'static) -> io::Result<Vec<u8>> {
-        let (pump, mut reader) = channel(limits(), Arc::default());
+        let (pump, mut reader) = channel(limits(), Arc::default(), Cancel::default());
         let reading = tokio::task::spawn_blocking(move || {
             let mut all = Vec::new();
             reader.read_to_end(&mut all).map(|_| all)
@@ -222,7 +234,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_is_dropped_is_no_end() {
-        let (pump, mut reader) = channel(limits(), Arc::default());
+        let (pump, mut reader) = channel(limits(), Arc::default(), Cancel::default());
         drop(pump);
         let read = tokio::task::spawn_blocking(move || reader.read(&mut [0; 8])).await.unwrap();
         assert_eq!(own(read.unwrap_err()), ErrorKind::Cancelled);

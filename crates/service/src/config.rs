@@ -46,6 +46,10 @@ pub struct Config {
     pub references: References,
     /// Which addresses `/import` and jobs may connect to.
     pub addresses: Policy,
+    /// Whether imports and jobs act with the credentials for object stores that the environment has.
+    pub credentials: bool,
+    /// How many jobs, and how fast.
+    pub jobs: JobLimits,
     /// How much of everything.
     pub limits: Limits,
 }
@@ -63,6 +67,8 @@ impl Config {
             audit_log: None,
             references: References::Deny,
             addresses: Policy::Public,
+            credentials: false,
+            jobs: JobLimits::default(),
             limits: Limits::default(),
         }
     }
@@ -72,6 +78,19 @@ impl Config {
     pub fn token_file(&self) -> PathBuf {
         self.tokens.clone().unwrap_or_else(|| self.state.join("tokens"))
     }
+}
+
+/// What jobs may use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobLimits {
+    /// Jobs at a time, half as many as there are cores when `None`. With 0, this process leaves them to others.
+    pub concurrency: Option<usize>,
+    /// Bytes of memory that they share; 192 MiB for each when `None`.
+    pub memory: Option<u64>,
+    /// Bytes in a second that they may move together, conversions in one pass too; as many as they can when `None`.
+    pub rate: Option<u64>,
+    /// How long jobs that have ended are remembered; 30 days when `None`.
+    pub keep: Option<Duration>,
 }
 
 /// How much of everything there may be, so that no client takes it all.

@@ -44,8 +44,10 @@ pub(crate) const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; 
 pub(crate) async fn watch(State(app): State<Shared>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = app.request_id();
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map_or_else(String::new, |peer| peer.0.to_string());
-    let route = request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let peer =
+        request.extensions().get::<ConnectInfo<SocketAddr>>().map_or_else(String::new, |peer| peer.0.to_string());
+    let route =
+        request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let caller = admit(&app, &method, &route, request.headers());
     let who = caller.as_ref().map_or_else(|_| "-".to_owned(), |caller| caller.0.clone());
@@ -61,7 +63,10 @@ pub(crate) async fn watch(State(app): State<Shared>, mut request: Request, next:
     decorate(&mut response, &id);
     let status = response.status();
     app.metrics.requests.with_label_values(&[route.as_str(), method_label(&method), status.as_str()]).inc();
-    app.metrics.request_seconds.with_label_values(&[route.as_str(), method_label(&method)]).observe(elapsed.as_secs_f64());
+    app.metrics
+        .request_seconds
+        .with_label_values(&[route.as_str(), method_label(&method)])
+        .observe(elapsed.as_secs_f64());
     // What asks every few seconds whether the service lives is no news.
     if !matches!(route.as_str(), "/healthz" | "/metrics" | "/assets/{*path}") || !status.is_success() {
         app.audit.note(&Entry {
@@ -144,7 +149,8 @@ fn is_loopback_name(host: &str) -> bool {
         Some(rest) => rest.split_once(']').map_or(rest, |(name, _)| name),
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Puts the headers on an answer that every answer has.
@@ -175,7 +181,8 @@ fn redacted(query: &str) -> String {
 fn redacted_address(address: &str) -> String {
     let end = ["?", "%3F", "%3f", "#", "%23"].iter().filter_map(|mark| address.find(mark)).min();
     let front = &address[..end.unwrap_or(address.len())];
-    let begin = ["://", "%3A%2F%2F", "%3a%2f%2f"].iter().find_map(|mark| Some(front.find(mark)? + mark.len())).unwrap_or(0);
+    let begin =
+        ["://", "%3A%2F%2F", "%3a%2f%2f"].iter().find_map(|mark| Some(front.find(mark)? + mark.len())).unwrap_or(0);
     let host_end = ["/", "%2F", "%2f"].iter().filter_map(|mark| front[begin..].find(mark)).min();
     let host = &front[begin..host_end.map_or(front.len(), |end| begin + end)];
     let user = ["@", "%40"].iter().filter_map(|mark| Some(host.rfind(mark)? + mark.len())).max().unwrap_or(0);
@@ -192,7 +199,9 @@ mod tests {
         for host in ["localhost", "localhost:8080", "127.0.0.1:1", "127.9.9.9", "[::1]:80", "LOCALHOST:1"] {
             assert!(is_loopback_name(host), "{host}");
         }
-        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io:80", "10.0.0.1", "", "[::2]", "0.0.0.0"] {
+        for host in
+            ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io:80", "10.0.0.1", "", "[::2]", "0.0.0.0"]
+        {
             assert!(!is_loopback_name(host), "{host}");
         }
     }

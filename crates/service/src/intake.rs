@@ -128,8 +128,8 @@ impl Intake<'_> {
     /// Stores the body in a file without a name and opens that.
     fn spooled(&self, body: Box<dyn Read + Send>) -> Result<Taken> {
         let mut reserved = self.room.reserve();
-        let stored =
-            spool_to_temp(&mut Spooled { input: body, room: &mut reserved }, self.folder, self.cancel).map_err(named)?;
+        let stored = spool_to_temp(&mut Spooled { input: body, room: &mut reserved }, self.folder, self.cancel)
+            .map_err(named)?;
         self.stored(Source::new(Arc::new(stored)).with_path("the body"), self.declared, reserved)
     }
 
@@ -183,7 +183,9 @@ impl Intake<'_> {
 
 /// The formats that wrap another one.
 fn wrapped_formats() -> impl Iterator<Item = &'static Format> {
-    [&wrapped::GZIP, &wrapped::BZIP2, &wrapped::XZ, &wrapped::ZSTD].into_iter().filter_map(|known| Format::by_name(known.name))
+    [&wrapped::GZIP, &wrapped::BZIP2, &wrapped::XZ, &wrapped::ZSTD]
+        .into_iter()
+        .filter_map(|known| Format::by_name(known.name))
 }
 
 enum Streamed {

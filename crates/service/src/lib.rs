@@ -32,8 +32,8 @@ mod outflow;
 mod page;
 mod problem;
 mod process;
-mod record;
 mod reference;
+#[expect(unused_qualifications, reason = "the attribute that describes a route writes them")]
 mod routes;
 mod socket;
 mod state;
@@ -41,7 +41,7 @@ mod stream;
 mod tls;
 pub mod token;
 
-pub use config::{Config, Limits, References, TlsFiles};
+pub use config::{Config, JobLimits, Limits, References, TlsFiles};
 pub use listen::Service;
 pub use logging::{LogFormat, start_logging};
 pub use openapi::document;

@@ -42,7 +42,10 @@ const CONNECTION_BUFFER: usize = 128 << 10;
 
 impl std::fmt::Debug for Service {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Service").field("listener", &self.listener).field("tls", &self.tls.is_some()).finish_non_exhaustive()
+        f.debug_struct("Service")
+            .field("listener", &self.listener)
+            .field("tls", &self.tls.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -112,11 +115,16 @@ impl Service {
             tokio::spawn(connection.take(stream, self.tls.clone()));
         }
         sweeping.abort();
+        self.app.stopping.send_replace(true);
         drop(self.listener);
         tracing::info!(seconds = limits.grace.as_secs(), "stopping: requests may end");
-        if tokio::time::timeout(limits.grace, graceful.shutdown()).await.is_err() {
-            tracing::warn!("requests that did not end in time are broken off");
-        }
+        let requests = async {
+            if tokio::time::timeout(limits.grace, graceful.shutdown()).await.is_err() {
+                tracing::warn!("requests that did not end in time are broken off");
+            }
+        };
+        tokio::join!(requests, self.app.stop_jobs());
+        self.app.store.close().await;
         Ok(())
     }
 }

@@ -1,6 +1,8 @@
 //! What Prometheus is told.
 
-use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 use transload::block::{Error, ErrorKind, Result};
 use transload_jobs::model::{JobKind, JobState};
 

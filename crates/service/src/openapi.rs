@@ -59,7 +59,8 @@ pub(crate) fn complete(description: &mut Description) {
         let methods = [&mut item.get, &mut item.post, &mut item.put, &mut item.delete, &mut item.patch];
         for operation in methods.into_iter().flatten() {
             let responses = &mut operation.responses.responses;
-            let is_open = operation.security.as_ref().is_some_and(|ways| ways.iter().all(|way| *way == Default::default()));
+            let is_open =
+                operation.security.as_ref().is_some_and(|ways| ways.iter().all(|way| *way == Default::default()));
             if !is_open {
                 let answer = failure().description("No token that is known was sent.").build();
                 responses.entry("401".to_owned()).or_insert_with(|| answer.into());

@@ -107,7 +107,12 @@ impl Page {
             self.element("h2", name);
             self.put("<ul>");
             for operation in operations.iter().filter(|operation| operation.tag == name) {
-                let _ = write!(self.html, "<li><a href=\"#{}\"><b>{}</b> ", operation.anchor(), operation.method.to_uppercase());
+                let _ = write!(
+                    self.html,
+                    "<li><a href=\"#{}\"><b>{}</b> ",
+                    operation.anchor(),
+                    operation.method.to_uppercase()
+                );
                 self.text(operation.path);
                 self.put("</a></li>");
             }
@@ -118,7 +123,12 @@ impl Page {
 
     fn operation(&mut self, operation: &Operation<'_>) {
         let body = operation.body;
-        let _ = write!(self.html, "<article id=\"{}\"><h3><b>{}</b> <code>", operation.anchor(), operation.method.to_uppercase());
+        let _ = write!(
+            self.html,
+            "<article id=\"{}\"><h3><b>{}</b> <code>",
+            operation.anchor(),
+            operation.method.to_uppercase()
+        );
         self.text(operation.path);
         self.put("</code></h3>");
         self.element("p", string(&body["summary"]));
@@ -237,7 +247,8 @@ struct Operation<'a> {
 
 impl Operation<'_> {
     fn anchor(&self) -> String {
-        let path: String = self.path.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
+        let path: String =
+            self.path.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
         format!("{}{path}", self.method)
     }
 }

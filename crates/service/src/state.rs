@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{RwLock, Semaphore, watch};
 use transload::block::{Error, ErrorKind, Result};
 use transload::image::ReferenceGate;
+use transload::remote::{self, Credentials};
+use transload_jobs::model::JobRequest;
 use transload_jobs::root::Root;
 use transload_jobs::store::{Store, StoreSettings};
+use transload_jobs::worker::{Tracked, WorkerSettings, Workers};
 
 use crate::audit::Audit;
 use crate::budget::Budget;
@@ -35,8 +38,10 @@ pub(crate) struct App {
     next_request: AtomicU64,
     /// The queue and the record of all jobs.
     pub(crate) store: Store,
-    /// What this process is called in the queue.
-    pub(crate) worker: String,
+    /// Those who do the jobs, until the service stops.
+    workers: RwLock<Option<Workers>>,
+    /// Whether the service is stopping: streams that would go on for ever end then.
+    pub(crate) stopping: watch::Sender<bool>,
     /// Whether requests come from this machine alone and need no token.
     pub(crate) is_open: bool,
 }
@@ -73,8 +78,9 @@ impl App {
         let store = Store::open(&database, StoreSettings::default()).await?;
         let folders = [root.path(), &state].map(|folder| format!("{}/", folder.display())).into();
         Ok(Arc::new(Self {
+            workers: RwLock::new(Some(Workers::start(store.clone(), worker_settings(&config, &root, &uploads)))),
             store,
-            worker: worker_name()?,
+            stopping: watch::Sender::new(false),
             is_open: is_local && !tokens.any(),
             audit: Audit::open(config.audit_log.as_deref())?,
             budget: Budget::new(&config.limits),
@@ -110,6 +116,32 @@ impl App {
     /// Text that names files, without the names of the host's folders.
     pub(crate) fn shown(&self, text: &str) -> String {
         self.folders.iter().fold(text.to_owned(), |text, folder| text.replace(folder.as_str(), ""))
+    }
+
+    /// An error without the names of the host's folders, as the list of jobs keeps it.
+    pub(crate) fn tidy(&self, error: &Error) -> Error {
+        let text = error.to_string();
+        let context = text.strip_prefix(&format!("{}: ", error.kind())).unwrap_or(&text);
+        let tidy = Error::new(error.kind(), self.shown(context));
+        let tidy = error.remedy().into_iter().fold(tidy, |tidy, remedy| tidy.with_remedy(self.shown(remedy)));
+        let causes = crate::problem::failure(error).causes;
+        causes.into_iter().rev().fold(tidy, |tidy, cause| tidy.with_source(self.shown(&cause)))
+    }
+
+    /// Records a conversion in one pass among the jobs.
+    pub(crate) async fn track(&self, request: &JobRequest) -> Answer<Tracked> {
+        match self.workers.read().await.as_ref() {
+            Some(workers) => workers.track(request).await.map_err(|error| self.problem(error)),
+            None => Err(Problem::busy("the service is stopping", 10)),
+        }
+    }
+
+    /// Lets jobs end for as long as the configuration has it, and puts the rest back into the queue.
+    pub(crate) async fn stop_jobs(&self) {
+        let workers = self.workers.write().await.take();
+        if let Some(workers) = workers {
+            workers.shutdown(self.config.limits.grace).await;
+        }
     }
 
     /// A number for a request.
@@ -156,9 +188,24 @@ fn private_folder(path: &Path) -> Result<PathBuf> {
     std::fs::canonicalize(path).map_err(fail)
 }
 
-/// A name for this process that no other one has.
-fn worker_name() -> Result<String> {
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).map_err(|error| Error::io("random bits", std::io::Error::other(error)))?;
-    Ok(format!("serve-{}-{:016x}", std::process::id(), u64::from_le_bytes(random)))
+/// What the workers may use.
+fn worker_settings(config: &Config, root: &Root, uploads: &Root) -> WorkerSettings {
+    let default = WorkerSettings::new(root.clone());
+    let concurrency = config.jobs.concurrency.unwrap_or(default.concurrency);
+    WorkerSettings {
+        uploads: Some(uploads.clone()),
+        network: network(config),
+        concurrency,
+        memory: config.jobs.memory.unwrap_or((192 << 20) * concurrency.max(1) as u64),
+        rate: config.jobs.rate,
+        keep: config.jobs.keep.or(default.keep),
+        ..default
+    }
+}
+
+/// How addresses are opened: by the service's policy, and with nobody's rights unless the operator says otherwise.
+pub(crate) fn network(config: &Config) -> remote::Options {
+    let credentials = Credentials { environment: config.credentials, ..Credentials::none() };
+    let limits = remote::Limits { max_size: Some(config.limits.upload), ..remote::Limits::default() };
+    remote::Options { policy: config.addresses.clone(), credentials, limits, ..remote::Options::default() }
 }

@@ -24,8 +24,8 @@ pub(crate) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor> {
     if chain.is_empty() {
         return Err(wrong(format!("{certificate}: has no certificate in PEM")));
     }
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|error| wrong(format!("{}: {error}", files.key.display())))?;
+    let key =
+        PrivateKeyDer::from_pem_file(&files.key).map_err(|error| wrong(format!("{}: {error}", files.key.display())))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))

@@ -123,7 +123,8 @@ fn hex(bytes: &[u8]) -> String {
 /// Writes the file anew beside the old one, for the owner alone, and lets it take its place.
 fn store(path: &Path, tokens: &[Token]) -> Result<()> {
     let fail = |error| Error::io(path.display().to_string(), error);
-    let mut text = String::from("# Tokens of `transload serve`: NAME SHA-256 SECONDS. The tokens themselves are nowhere.\n");
+    let mut text =
+        String::from("# Tokens of `transload serve`: NAME SHA-256 SECONDS. The tokens themselves are nowhere.\n");
     for token in tokens {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{} {} {}", token.name, hex(&token.hash), token.created);
@@ -173,9 +174,9 @@ impl Tokens {
     pub(crate) fn name_of(&self, sent: &str) -> Option<String> {
         let sent = hash(sent);
         self.with(|tokens| {
-            let found = tokens.iter().fold(None, |found, token| {
-                if constant_time_eq_32(&token.hash, &sent) { Some(token) } else { found }
-            });
+            let found = tokens
+                .iter()
+                .fold(None, |found, token| if constant_time_eq_32(&token.hash, &sent) { Some(token) } else { found });
             found.map(|token| token.name.clone())
         })
     }

@@ -6,6 +6,7 @@ mod measure;
 mod parts;
 mod report;
 mod results;
+mod service;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -66,6 +67,8 @@ enum What {
     Codecs,
     /// Allocations for each unit of a compressed image, of which there must be none
     Allocations,
+    /// Uploads to the service beside the command line, and the memory of a hundred at once
+    Service,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -74,6 +77,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         What::Conversions => conversions(arguments),
         What::Codecs => parts::codecs(&disks::built("real", &disk)?, arguments.print),
         What::Allocations => parts::allocations(),
+        What::Service => {
+            let program = arguments.program.clone().map_or_else(built_program, Ok)?;
+            let _clean = Folder::make(&arguments.memory)?;
+            service::measure(&program, &disks::built("real", &disk)?, &arguments.memory, arguments.runs)
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use transload::block::{Error, ErrorKind, Result};
 use transload::remote::{Policy, Rule};
-use transload_service::{Config, Limits, LogFormat, Ready, References, TlsFiles};
+use transload_service::{Config, JobLimits, Limits, LogFormat, Ready, References, TlsFiles};
 
 use crate::args;
 use crate::failure::Verdict;
@@ -73,6 +73,11 @@ struct Serve {
     /// Append a line of JSON for every request to FILE, instead of to the log
     #[arg(long, value_name = "FILE", help_heading = "Safety")]
     audit_log: Option<PathBuf>,
+    /// Let imports and jobs act with the credentials for object stores that the environment has
+    #[arg(long, help_heading = "Safety")]
+    use_credentials: bool,
+    #[command(flatten)]
+    jobs: JobArgs,
     #[command(flatten)]
     limits: LimitArgs,
     /// How lines of the log look
@@ -106,13 +111,43 @@ impl StateArgs {
         let own = || Some(variable("XDG_STATE_HOME")?.join("transload"));
         let home = || Some(variable("HOME")?.join(".local/state/transload"));
         self.state.clone().or_else(systemd).or_else(own).or_else(home).ok_or_else(|| {
-            Error::new(ErrorKind::InvalidInput, "there is no folder for the service's own files").with_remedy("name one with --state")
+            Error::new(ErrorKind::InvalidInput, "there is no folder for the service's own files")
+                .with_remedy("name one with --state")
         })
     }
 
     /// The file of tokens.
     pub(crate) fn token_file(&self) -> Result<PathBuf> {
         self.tokens.clone().map_or_else(|| Ok(self.folder()?.join("tokens")), Ok)
+    }
+}
+
+/// What jobs may use.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Jobs")]
+struct JobArgs {
+    /// Jobs at a time, half as many as there are cores when not given; with 0 they are left to other processes
+    #[arg(long = "jobs", value_name = "N", value_parser = clap::value_parser!(u64).range(0..=1000))]
+    concurrency: Option<u64>,
+    /// Memory that jobs share; 192M for each when not given
+    #[arg(long, value_name = "SIZE", value_parser = args::size)]
+    job_memory: Option<u64>,
+    /// Bytes in a second that jobs and conversions in one pass may move together
+    #[arg(long, value_name = "SIZE", value_parser = args::size)]
+    rate: Option<u64>,
+    /// How long jobs that have ended are remembered
+    #[arg(long, value_name = "TIME", value_parser = args::time, default_value = "30d")]
+    keep_jobs: Duration,
+}
+
+impl JobArgs {
+    fn limits(&self) -> JobLimits {
+        JobLimits {
+            concurrency: self.concurrency.map(|number| usize::try_from(number).unwrap_or(usize::MAX)),
+            memory: self.job_memory,
+            rate: self.rate,
+            keep: Some(self.keep_jobs),
+        }
     }
 }
 
@@ -238,6 +273,8 @@ fn config(serve: &Serve) -> Result<Config> {
             [] => Policy::Public,
             rules => Policy::Allow(rules.to_vec()),
         },
+        credentials: serve.use_credentials,
+        jobs: serve.jobs.limits(),
         limits: serve.limits.limits(),
         ..Config::new(&serve.root, serve.state.folder()?)
     })
@@ -255,6 +292,8 @@ fn announce(ready: Ready) {
         eprintln!("transload: warning: without TLS, tokens and disks go over the network in the clear");
     }
     if !ready.asks_for_tokens {
-        eprintln!("transload: no token is asked for: whoever may connect on this machine has everything below the root");
+        eprintln!(
+            "transload: no token is asked for: whoever may connect on this machine has everything below the root"
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::http::StatusCode;
@@ -11,15 +11,15 @@ use transload::convert::{Cancel, Compression, CompressionKind, Output, Plan, Pre
 use transload::image::codec::Level;
 use transload::image::{FORMATS, Format, OptionValues, Source};
 use transload::remote::{self, Remote};
-use transload_jobs::model::{JobError, JobErrorKind, JobRequest};
+use transload_jobs::meter::Meter;
+use transload_jobs::model::JobRequest;
+use transload_jobs::worker::Tracked;
 
 use crate::api::{Compress, Converted, DigestChoice, Prealloc};
 use crate::budget::Turn;
 use crate::intake::Intake;
-use crate::outflow::StopWhenDropped;
 use crate::problem::{Answer, Problem};
-use crate::record::{self, Meter, Record};
-use crate::state::{App, Shared};
+use crate::state::{App, Shared, network};
 
 /// What a request says of the image that is to be written.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +29,6 @@ pub(crate) struct Wish {
     pub(crate) level: Option<String>,
     pub(crate) options: Option<String>,
     pub(crate) digest: DigestChoice,
-    pub(crate) force: bool,
 }
 
 /// The format called `name`, where one is named.
@@ -90,7 +89,6 @@ impl Wish {
                 Prealloc::Full => Preallocation::Full,
             },
             digests: self.digest.kinds(),
-            force: self.force,
             threads: std::thread::available_parallelism().ok().or(NonZeroUsize::new(1)),
             cancel: cancel.clone(),
             ..Settings::new(format)
@@ -129,6 +127,7 @@ pub(crate) struct Inward {
     /// The new image as the client calls it, and where it is.
     pub(crate) name: String,
     pub(crate) path: PathBuf,
+    pub(crate) force: bool,
     pub(crate) target: &'static Format,
     pub(crate) wish: Wish,
     pub(crate) turn: Turn,
@@ -136,7 +135,14 @@ pub(crate) struct Inward {
 
 impl Inward {
     /// Converts. Blocks; for a thread of its own.
-    pub(crate) fn run(self, app: &App, origin: Origin, meter: Arc<Meter>, cancel: &Cancel) -> Result<Converted> {
+    pub(crate) fn run(
+        self,
+        app: &App,
+        origin: Origin,
+        place: &Path,
+        meter: Arc<Meter>,
+        cancel: &Cancel,
+    ) -> Result<Converted> {
         let settings = self.wish.settings(self.target, &self.turn, cancel)?;
         let settings = Settings { progress: Some(meter), ..settings };
         let sparse = self.wish.prealloc == Prealloc::Off
@@ -166,7 +172,7 @@ impl Inward {
                 }
             },
         };
-        let output = Output::Path(self.path);
+        let output = Output::Path(place.to_owned());
         let report = Plan::new(&taken.input, &output, &settings)?.run(taken.input, output, &settings)?;
         drop(taken.reserved);
         let mut converted = Converted::new(self.name, self.target.name, taken.format.name, report);
@@ -177,56 +183,67 @@ impl Inward {
     }
 }
 
-/// How addresses of requests are opened: by the service's policy, and with nobody's rights.
+/// How the address of a request is opened.
 fn remote_options(app: &App, cache_bytes: usize, cancel: &Cancel) -> remote::Options {
     let asked = cancel.clone();
+    let options = network(&app.config);
     remote::Options {
-        policy: app.config.addresses.clone(),
-        credentials: remote::Credentials::none(),
-        limits: remote::Limits { max_size: Some(app.config.limits.upload), cache_bytes, ..remote::Limits::default() },
-        lookup: None,
+        limits: remote::Limits { cache_bytes, ..options.limits },
         stop: remote::Stop::when(move || asked.is_cancelled()),
+        ..options
     }
 }
 
-/// Runs a conversion on a thread and records it among the jobs. `feed` is what else has to go on meanwhile.
+/// Runs a conversion on a thread, and publishes what it made. `feed` is what else has to go on meanwhile.
+///
+/// The new image is made in a hidden folder beside its place, which whoever looks after the jobs removes if this process dies.
 pub(crate) async fn carry(
     app: &Shared,
+    tracked: Tracked,
     inward: Inward,
     origin: Origin,
-    request: JobRequest,
-    cancel: Cancel,
     feed: impl Future<Output = ()>,
 ) -> Answer<Converted> {
     let limits = &app.config.limits;
-    let _stop = StopWhenDropped(cancel.clone());
-    let record = Record::begin(app, &request, &cancel).await?;
-    let meter = Arc::clone(&record.meter);
+    let force = inward.force;
+    let staging = match tracked.stage(&inward.path, force) {
+        Ok(staging) => staging,
+        Err(error) => return Err(failed(app, tracked, error).await),
+    };
+    let (meter, cancel) = (Arc::clone(tracked.meter()), tracked.cancel().clone());
     let work = {
-        let (app, cancel) = (Arc::clone(app), cancel.clone());
-        tokio::task::spawn_blocking(move || inward.run(&app, origin, meter, &cancel))
+        let app = Arc::clone(app);
+        // The hidden folder lives as long as the thread that writes into it.
+        tokio::task::spawn_blocking(move || {
+            let done = inward.run(&app, origin, &staging.path(), meter, &cancel);
+            done.map(|converted| (converted, staging))
+        })
     };
     let done = tokio::time::timeout(limits.request_time, async {
         feed.await;
         work.await
     });
     match done.await {
-        Ok(Ok(Ok(converted))) => {
-            record.end(Ok((converted.as_result(), converted.warnings.clone()))).await;
-            Ok(converted)
+        Ok(Ok(Ok((converted, staging)))) => {
+            app.metrics.disk_bytes.inc_by(converted.capacity_bytes);
+            let published = tracked.publish(staging, force, converted.as_result(), converted.warnings.clone()).await;
+            published.map(|_| converted).map_err(|error| app.problem(error))
         }
-        Ok(Ok(Err(error))) => {
-            record.end(Err(record::told(app, &error))).await;
-            Err(app.problem(error))
-        }
+        Ok(Ok(Err(error))) => Err(failed(app, tracked, error).await),
         Ok(Err(fault)) => {
-            record.end(Err(JobError::new(JobErrorKind::Internal, "a fault of the program"))).await;
+            tracked.fail(&Error::new(ErrorKind::Io, "a fault of the program")).await;
             Err(app.fault(&fault))
         }
         Err(_) => {
             let text = format!("the conversion took longer than {} s", limits.request_time.as_secs());
-            record.end(Err(JobError::new(JobErrorKind::Cancelled, text.clone()))).await;
+            tracked.fail(&Error::new(ErrorKind::Cancelled, text.clone())).await;
             Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "cancelled", text))
         }
     }
+}
+
+/// Ends a job as failed, and makes the answer of why.
+async fn failed(app: &App, tracked: Tracked, error: Error) -> Problem {
+    tracked.fail(&app.tidy(&error)).await;
+    app.problem(error)
 }

@@ -16,7 +16,9 @@ use tokio::sync::mpsc;
 use transload::block::{Error, ErrorKind, Result};
 use transload::convert::{Cancel, Input, Output, Plan, Progress, Report, Settings};
 use transload::image::{Access, Format, OpenSettings, Source, detect, open, wrapped};
+use transload_jobs::meter::Meter;
 use transload_jobs::model::{ConvertJob, JobRequest, JobResult, Location};
+use transload_jobs::worker::Tracked;
 use utoipa::IntoParams;
 
 use super::convert::{Wish, source_format, target_format};
@@ -24,7 +26,6 @@ use crate::api::{Compress, DigestChoice, FailureDocument};
 use crate::budget::{Reserved, Turn};
 use crate::outflow::{self, Outflow, Piece, StopWhenDropped};
 use crate::problem::{Answer, Problem};
-use crate::record::{self, Meter, Record};
 use crate::state::{App, Shared};
 use crate::stream::{Bounded, too_large};
 
@@ -75,7 +76,11 @@ pub(crate) struct ExportQuery {
         (status = 507, description = "There is no room.", body = FailureDocument),
     )
 )]
-pub(crate) async fn export(State(app): State<Shared>, method: Method, Query(query): Query<ExportQuery>) -> Answer<Response> {
+pub(crate) async fn export(
+    State(app): State<Shared>,
+    method: Method,
+    Query(query): Query<ExportQuery>,
+) -> Answer<Response> {
     let source = source_format(query.src.as_deref())?;
     let target = target_format(Some(&query.dst), None)?;
     let path = app.root.resolve_existing(&query.path).map_err(|error| app.problem(error))?;
@@ -88,13 +93,13 @@ pub(crate) async fn export(State(app): State<Shared>, method: Method, Query(quer
         ..Wish::default()
     };
     let turn = app.budget.turn().await?;
-    let cancel = Cancel::default();
-    let stop = StopWhenDropped(cancel.clone());
     let source_place = Location::Path(query.path.clone());
     let request = JobRequest::Convert(ConvertJob::new(source_place, Location::Stream(name.clone())));
     let is_head = method == Method::HEAD;
-    let record = if is_head { None } else { Some(Record::begin(&app, &request, &cancel).await?) };
-    let meter = record.as_ref().map(|record| Arc::clone(&record.meter));
+    let tracked = if is_head { None } else { Some(app.track(&request).await?) };
+    let meter = tracked.as_ref().map(|tracked| Arc::clone(tracked.meter()));
+    let cancel = tracked.as_ref().map_or_else(Cancel::default, |tracked| tracked.cancel().clone());
+    let stop = StopWhenDropped(cancel.clone());
     let (flow, last, mut pieces) = outflow::channel(app.config.limits.stall_time);
     let (announce, announced) = tokio::sync::oneshot::channel();
     let outward = Outward { path, source, target, wish, turn, name: name.clone(), meter };
@@ -105,12 +110,8 @@ pub(crate) async fn export(State(app): State<Shared>, method: Method, Query(quer
             let runtime = tokio::runtime::Handle::current();
             let format = outward.target.name;
             let done = outward.run(&app, flow, announce, &cancel);
-            if let Some(record) = record {
-                let outcome = match &done {
-                    Ok(report) => Ok((sent(format, report), report.warnings.iter().map(|text| app.shown(text)).collect())),
-                    Err(error) => Err(record::told(&app, error)),
-                };
-                runtime.block_on(record.end(outcome));
+            if let Some(tracked) = tracked {
+                runtime.block_on(told(&app, tracked, format, &done));
             }
             let piece = match done {
                 Ok(_) => Piece::End,
@@ -134,7 +135,13 @@ pub(crate) async fn export(State(app): State<Shared>, method: Method, Query(quer
             count(&app, problem.kind());
             return Err(problem);
         }
-        None => return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "io", "a fault of the program; the log has more")),
+        None => {
+            return Err(Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "io",
+                "a fault of the program; the log has more",
+            ));
+        }
     };
     let facts = announced.await.unwrap_or_default();
     Ok(respond(&name, &facts, body(&app, query.path, first, pieces, stop)))
@@ -148,7 +155,12 @@ fn body(app: &Shared, path: String, first: Bytes, pieces: mpsc::Receiver<Piece>,
         move |error: &Error| {
             let problem = app.problem(Error::new(error.kind(), error.to_string()));
             count(&app, problem.kind());
-            tracing::error!(path, failure = problem.kind(), error = app.shown(&format!("{error:?}")), "an export broke off after its first byte");
+            tracing::error!(
+                path,
+                failure = problem.kind(),
+                error = app.shown(&format!("{error:?}")),
+                "an export broke off after its first byte"
+            );
         }
     };
     let sent = app.metrics.sent_bytes.clone();
@@ -206,8 +218,10 @@ fn download_name(path: &str, target: &Format) -> String {
 
 /// The header with a name of any characters: once in ASCII for old clients, once as RFC 8187 has it.
 pub(crate) fn disposition(name: &str) -> String {
-    let plain: String =
-        name.chars().map(|letter| if letter.is_ascii_graphic() && !"\"\\%;".contains(letter) { letter } else { '_' }).collect();
+    let plain: String = name
+        .chars()
+        .map(|letter| if letter.is_ascii_graphic() && !"\"\\%;".contains(letter) { letter } else { '_' })
+        .collect();
     let mut encoded = String::new();
     for byte in name.bytes() {
         if byte.is_ascii_alphanumeric() || b"!#$&+-.^_`|~".contains(&byte) {
@@ -234,7 +248,13 @@ struct Outward {
 
 impl Outward {
     /// Converts. Blocks; for a thread of its own. What is known beforehand is told through `announce`.
-    fn run(self, app: &App, flow: Outflow, announce: tokio::sync::oneshot::Sender<Facts>, cancel: &Cancel) -> Result<Report> {
+    fn run(
+        self,
+        app: &App,
+        flow: Outflow,
+        announce: tokio::sync::oneshot::Sender<Facts>,
+        cancel: &Cancel,
+    ) -> Result<Report> {
         let settings = self.wish.settings(self.target, &self.turn, cancel)?;
         let settings = Settings {
             progress: self.meter.clone().map(|meter| meter as Arc<dyn Progress>),
@@ -323,6 +343,17 @@ impl Outward {
     }
 }
 
+/// Says in the list of jobs what became of an export.
+async fn told(app: &App, tracked: Tracked, format: &str, done: &Result<Report>) {
+    match done {
+        Ok(report) => {
+            app.metrics.disk_bytes.inc_by(report.virtual_size);
+            tracked.done(sent(format, report), report.warnings.iter().map(|text| app.shown(text)).collect()).await;
+        }
+        Err(error) => tracked.fail(&app.tidy(error)).await,
+    }
+}
+
 /// What came of an export, for the list of jobs.
 fn sent(format: &str, report: &Report) -> JobResult {
     JobResult {
@@ -372,7 +403,10 @@ mod tests {
     #[test]
     fn names_of_downloads_cannot_break_out_of_their_header() {
         assert_eq!(disposition("a b.raw"), "attachment; filename=\"a_b.raw\"; filename*=UTF-8''a%20b.raw");
-        assert_eq!(disposition("ü\"\r\n.raw"), "attachment; filename=\"____.raw\"; filename*=UTF-8''%C3%BC%22%0D%0A.raw");
+        assert_eq!(
+            disposition("ü\"\r\n.raw"),
+            "attachment; filename=\"____.raw\"; filename*=UTF-8''%C3%BC%22%0D%0A.raw"
+        );
         let qcow2 = Format::by_name("qcow2").unwrap();
         assert_eq!(download_name("a/b.vmdk", qcow2), "b.qcow2");
         assert_eq!(download_name(".hidden", qcow2), "disk.qcow2");

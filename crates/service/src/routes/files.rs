@@ -8,7 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Query, State};
-use axum::http::header::{ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, RANGE};
+use axum::http::header::{
+    ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, RANGE,
+};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -189,7 +191,8 @@ pub(crate) async fn content(
     let asked = headers.get(RANGE).filter(|_| same).and_then(|range| range.to_str().ok());
     let range = match asked.map(|range| parse_range(range, size)) {
         Some(Asked::Nowhere) => {
-            let problem = Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "out-of-range", format!("the file has {size} bytes"));
+            let problem =
+                Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "out-of-range", format!("the file has {size} bytes"));
             let mut response = problem.into_response();
             if let Ok(value) = HeaderValue::from_str(&format!("bytes */{size}")) {
                 response.headers_mut().insert(CONTENT_RANGE, value);
@@ -232,8 +235,13 @@ enum Asked {
 }
 
 fn parse_range(text: &str, size: u64) -> Asked {
-    let Some((first, last)) = text.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else { return Asked::Other };
-    let number = |text: &str| (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse::<u64>().unwrap_or(u64::MAX));
+    let Some((first, last)) = text.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
+        return Asked::Other;
+    };
+    let number = |text: &str| {
+        (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
+            .then(|| text.parse::<u64>().unwrap_or(u64::MAX))
+    };
     match (number(first.trim()), number(last.trim())) {
         (None, Some(0)) => Asked::Nowhere,
         (None, Some(_)) if !first.trim().is_empty() => Asked::Other,
@@ -278,12 +286,14 @@ fn send(app: &Shared, mut file: File, first: u64, length: u64) -> Body {
         // Nobody listens when the client has gone.
         let _ = runtime.block_on(outflow::send(&last, end, stall));
     });
-    let stream = futures_util::stream::poll_fn(move |context| pieces.poll_recv(context).map(|piece| match piece {
-        Some(Piece::Bytes(bytes)) => Some(Ok(bytes)),
-        Some(Piece::End) => None,
-        Some(Piece::Failed(error)) => Some(Err(error)),
-        None => Some(Err(Error::new(ErrorKind::Io, "the file was not read to its end"))),
-    }));
+    let stream = futures_util::stream::poll_fn(move |context| {
+        pieces.poll_recv(context).map(|piece| match piece {
+            Some(Piece::Bytes(bytes)) => Some(Ok(bytes)),
+            Some(Piece::End) => None,
+            Some(Piece::Failed(error)) => Some(Err(error)),
+            None => Some(Err(Error::new(ErrorKind::Io, "the file was not read to its end"))),
+        })
+    });
     Body::from_stream(stream)
 }
 

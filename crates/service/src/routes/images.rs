@@ -98,7 +98,9 @@ impl Image {
 )]
 pub(crate) async fn info(State(app): State<Shared>, Query(query): Query<ImageQuery>) -> Answer<Json<ImageDocument>> {
     let declared = source_format(query.src.as_deref())?;
-    app.look(move |app| describe(app, image(app, query.path.as_deref(), query.upload.as_deref(), declared)?)).await.map(Json)
+    app.look(move |app| describe(app, image(app, query.path.as_deref(), query.upload.as_deref(), declared)?))
+        .await
+        .map(Json)
 }
 
 fn describe(app: &App, image: Image) -> Result<ImageDocument> {

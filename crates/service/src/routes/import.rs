@@ -4,7 +4,6 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
-use transload::convert::Cancel;
 use transload::remote;
 use transload_jobs::model::{ConvertJob, JobRequest, Location};
 use utoipa::IntoParams;
@@ -102,13 +101,13 @@ pub(crate) async fn import(
         level: query.level,
         options: query.options,
         digest: query.digest,
-        force: query.force,
     };
     let turn = app.budget.turn().await?;
     let from = Location::Url(remote::shown_text(&query.url));
     let request = JobRequest::Convert(ConvertJob::new(from, Location::Path(name.clone())));
-    let inward = Inward { source, length: None, name, path, target, wish, turn };
-    let converted = carry(&app, inward, Origin::Address(query.url), request, Cancel::default(), async {}).await;
+    let tracked = app.track(&request).await?;
+    let inward = Inward { source, length: None, name, path, force: query.force, target, wish, turn };
+    let converted = carry(&app, tracked, inward, Origin::Address(query.url), async {}).await;
     let outcome = converted.as_ref().map_or_else(Problem::kind, |_| "done");
     app.metrics.conversions.with_label_values(&["/import", outcome]).inc();
     Ok((StatusCode::CREATED, Json(converted?)))

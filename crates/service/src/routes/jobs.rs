@@ -281,7 +281,11 @@ pub(crate) async fn events(
         let text = follow.next().await?;
         Some((Ok::<_, Infallible>(text), follow))
     });
-    let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store"), (HeaderName::from_static("x-accel-buffering"), "no")];
+    let headers = [
+        (CONTENT_TYPE, "text/event-stream"),
+        (CACHE_CONTROL, "no-store"),
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
     Ok((headers, Body::from_stream(stream)).into_response())
 }
 
@@ -303,7 +307,12 @@ impl Follow {
         if self.ended {
             return None;
         }
-        let events = match self.app.store.wait_for_events(&self.id, self.last, PAGE, SILENCE).await {
+        let mut stopping = self.app.stopping.subscribe();
+        let events = tokio::select! {
+            events = self.app.store.wait_for_events(&self.id, self.last, PAGE, SILENCE) => events,
+            _ = stopping.wait_for(|stopping| *stopping) => return None,
+        };
+        let events = match events {
             Ok(events) => events,
             Err(error) => {
                 tracing::error!(job = self.id, %error, "the events of a job could not be read");

@@ -11,7 +11,6 @@ use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use serde::Deserialize;
-use transload::convert::Cancel;
 use transload::image::Format;
 use transload_jobs::model::{ConvertJob, JobRequest, Location};
 use utoipa::IntoParams;
@@ -92,9 +91,9 @@ pub(crate) async fn upload(
     request: Request,
 ) -> Answer<(StatusCode, Json<Converted>)> {
     let headers = request.headers().clone();
-    let is_form = headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|kind| kind.to_str().is_ok_and(|kind| kind.to_ascii_lowercase().starts_with("multipart/form-data")));
+    let is_form = headers.get(CONTENT_TYPE).is_some_and(|kind| {
+        kind.to_str().is_ok_and(|kind| kind.to_ascii_lowercase().starts_with("multipart/form-data"))
+    });
     if !is_form {
         let length = content_length(&headers)?;
         refuse_large(&app, length)?;
@@ -186,19 +185,20 @@ async fn receive<E: std::fmt::Display + Send>(
         level: query.level,
         options: query.options,
         digest: query.digest,
-        force: query.force,
     };
     let length = query.size.or(length);
     let turn = app.budget.turn().await?;
-    let request = JobRequest::Convert(ConvertJob::new(Location::Stream("body".to_owned()), Location::Path(name.clone())));
-    let inward = Inward { source, length, name, path, target, wish, turn };
+    let request =
+        JobRequest::Convert(ConvertJob::new(Location::Stream("body".to_owned()), Location::Path(name.clone())));
+    let tracked = app.track(&request).await?;
+    let inward = Inward { source, length, name, path, force: query.force, target, wish, turn };
     let limits = &app.config.limits;
     let received = Arc::new(AtomicU64::new(0));
     let body_limits = BodyLimits { most: limits.upload, stall: limits.stall_time, least_rate: limits.least_rate };
-    let (pump, reader) = body::channel(body_limits, Arc::clone(&received));
+    let (pump, reader) = body::channel(body_limits, Arc::clone(&received), tracked.cancel().clone());
     let mut body = std::pin::pin!(body);
     let feed = pump.run(body.as_mut());
-    let converted = carry(app, inward, Origin::Body(Box::new(reader)), request, Cancel::default(), feed).await;
+    let converted = carry(app, tracked, inward, Origin::Body(Box::new(reader)), feed).await;
     app.metrics.received_bytes.inc_by(received.load(Ordering::Relaxed));
     if converted.is_err() {
         drain(body).await;

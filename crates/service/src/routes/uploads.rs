@@ -100,7 +100,7 @@ pub(crate) async fn keep(
     let _stop = StopWhenDropped(cancel.clone());
     let received = Arc::new(AtomicU64::new(0));
     let body_limits = BodyLimits { most: limits.upload, stall: limits.stall_time, least_rate: limits.least_rate };
-    let (pump, reader) = body::channel(body_limits, Arc::clone(&received));
+    let (pump, reader) = body::channel(body_limits, Arc::clone(&received), cancel.clone());
     let work = {
         let (app, cancel) = (Arc::clone(&app), cancel.clone());
         tokio::task::spawn_blocking(move || {
@@ -195,9 +195,9 @@ fn find(app: &App, id: &str) -> Result<Option<Upload>> {
         return Ok(None);
     }
     match fs::read(facts_of(folder, id)) {
-        Ok(facts) => serde_json::from_slice(&facts)
-            .map(Some)
-            .map_err(|error| Error::new(ErrorKind::Corrupt, format!("upload {id}: what is known of it")).with_source(error)),
+        Ok(facts) => serde_json::from_slice(&facts).map(Some).map_err(|error| {
+            Error::new(ErrorKind::Corrupt, format!("upload {id}: what is known of it")).with_source(error)
+        }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io(format!("upload {id}"), error)),
     }

@@ -13,7 +13,21 @@ fn every_route_is_described_with_its_answers() {
     let document: Value = serde_json::from_str(&transload_service::document()).unwrap();
     assert_eq!(document["openapi"], "3.1.0");
     let paths = document["paths"].as_object().unwrap();
-    for path in ["/upload", "/import", "/export", "/v1/jobs", "/v1/jobs/{id}", "/v1/jobs/{id}/events", "/jobs/submit", "/v1/uploads", "/v1/formats", "/v1/files", "/v1/images/inspect", "/healthz", "/metrics"] {
+    for path in [
+        "/upload",
+        "/import",
+        "/export",
+        "/v1/jobs",
+        "/v1/jobs/{id}",
+        "/v1/jobs/{id}/events",
+        "/jobs/submit",
+        "/v1/uploads",
+        "/v1/formats",
+        "/v1/files",
+        "/v1/images/inspect",
+        "/healthz",
+        "/metrics",
+    ] {
         assert!(paths.contains_key(path), "{path}");
     }
     let mut names = BTreeSet::new();
@@ -21,7 +35,10 @@ fn every_route_is_described_with_its_answers() {
         for (method, operation) in methods.as_object().unwrap() {
             assert!(operation["summary"].is_string() && operation["tags"].is_array(), "{method} {path}");
             assert!(operation["responses"]["default"].is_object(), "{method} {path}");
-            assert!(names.insert(operation["operationId"].as_str().unwrap().to_owned()), "{method} {path}: operationId is not unique");
+            assert!(
+                names.insert(operation["operationId"].as_str().unwrap().to_owned()),
+                "{method} {path}: operationId is not unique"
+            );
         }
     }
     let text = document.to_string();
@@ -55,7 +72,13 @@ fn prometheus_reads_the_metrics() {
         "import sys\nfrom prometheus_client.parser import text_string_to_metric_families as parse\nprint(*[f.name for f in parse(open(sys.argv[1]).read())])",
         &[&file],
     );
-    for name in ["transload_http_requests", "transload_http_request_seconds", "transload_jobs", "transload_build_info", "transload_conversions_active"] {
+    for name in [
+        "transload_http_requests",
+        "transload_http_request_seconds",
+        "transload_jobs",
+        "transload_build_info",
+        "transload_conversions_active",
+    ] {
         assert!(names.split(' ').any(|known| known.trim() == name), "{name}: {names}");
     }
 }
@@ -69,8 +92,22 @@ fn schemathesis_finds_no_answer_that_is_not_as_described() {
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/witness-python/bin/schemathesis");
     let mut command = Command::new(program);
     let url = server.url("/openapi.json");
-    command.args(["run", &url, "--max-examples", "12", "--seed", "7", "--workers", "2", "--generation-deterministic", "--no-color"]);
-    command.args(["--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"]);
+    command.args([
+        "run",
+        &url,
+        "--max-examples",
+        "12",
+        "--seed",
+        "7",
+        "--workers",
+        "2",
+        "--generation-deterministic",
+        "--no-color",
+    ]);
+    command.args([
+        "--checks",
+        "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
+    ]);
     // Streams end when their job does.
     command.args(["--exclude-path", "/v1/jobs/{id}/events", "--request-timeout", "20"]);
     let output = command.output();

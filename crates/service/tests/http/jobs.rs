@@ -86,7 +86,15 @@ fn requests_that_make_no_sense_are_refused() {
     assert_eq!(server.curl("/v1/jobs", &["-H", "content-type: text/plain", "-d", "{}"]).status, 415);
     let large = server.folder.path().join("large.json");
     fs::write(&large, vec![b' '; 2 << 20]).unwrap();
-    assert_eq!(server.curl("/v1/jobs", &["-H", "content-type: application/json", "--data-binary", &format!("@{}", large.display())]).status, 413);
+    assert_eq!(
+        server
+            .curl(
+                "/v1/jobs",
+                &["-H", "content-type: application/json", "--data-binary", &format!("@{}", large.display())]
+            )
+            .status,
+        413
+    );
     for route in ["/v1/jobs?state=nonsense", "/v1/jobs?limit=0", "/v1/jobs?after=x", "/v1/jobs?unknown=1"] {
         assert_eq!(server.get(route).status, 400, "{route}");
     }
@@ -106,7 +114,11 @@ fn a_daemons_definition_is_mapped_and_carried_out() {
     let submitted = answer.json();
     assert_eq!((submitted["accepted"].as_u64(), submitted["rejected"].as_u64()), (Some(1), Some(0)), "{submitted}");
     let job = ended(&server, submitted["job_ids"][0].as_str().unwrap());
-    assert_eq!((job["state"].as_str(), job["result"]["output"].as_str()), (Some("done"), Some("out/web.vmdk")), "{job}");
+    assert_eq!(
+        (job["state"].as_str(), job["result"]["output"].as_str()),
+        (Some("done"), Some("out/web.vmdk")),
+        "{job}"
+    );
     let batch = json!({"jobs": [{"source": "web.raw", "output_dir": "out"}, {"output_dir": "out"}]});
     let submitted = server.post_json("/jobs/submit", &batch).json();
     assert_eq!((submitted["accepted"].as_u64(), submitted["rejected"].as_u64()), (Some(1), Some(1)), "{submitted}");
@@ -119,7 +131,12 @@ fn a_daemons_definition_is_mapped_and_carried_out() {
 fn cancelling_stops_a_streamed_conversion_too() {
     let server = Server::start();
     let mut stream = server.connect();
-    write!(stream, "POST /upload?src=raw&dst=raw&name=long.raw HTTP/1.1\r\nHost: {}\r\nContent-Length: 100000000\r\n\r\n", server.address).unwrap();
+    write!(
+        stream,
+        "POST /upload?src=raw&dst=raw&name=long.raw HTTP/1.1\r\nHost: {}\r\nContent-Length: 100000000\r\n\r\n",
+        server.address
+    )
+    .unwrap();
     stream.write_all(&vec![1; 1 << 20]).unwrap();
     let mut id = String::new();
     Server::until(|| {

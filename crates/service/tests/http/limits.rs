@@ -86,7 +86,9 @@ fn a_content_length_that_lies_makes_no_image() {
     let _ = short.read_to_string(&mut answer);
     assert!(!answer.starts_with("HTTP/1.1 2"), "{answer}");
     // Longer than said: what is behind is no part of the body.
-    let long = [head(&server, "long.raw", "Content-Length: 4096\r\nConnection: close").as_bytes(), &[1; 4096], &[2; 64]].concat();
+    let long =
+        [head(&server, "long.raw", "Content-Length: 4096\r\nConnection: close").as_bytes(), &[1; 4096], &[2; 64]]
+            .concat();
     let answer = server.raw(&long);
     assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
     assert_eq!(fs::read(server.root().join("long.raw")).unwrap(), vec![1; 4096]);
@@ -95,11 +97,23 @@ fn a_content_length_that_lies_makes_no_image() {
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     let big = server.folder.path().join("big.raw");
     fs::write(&big, vec![1; 2 << 20]).unwrap();
-    let answer = server.curl("/upload?src=raw&dst=raw&name=chunked.raw", &["-X", "POST", "-H", "transfer-encoding: chunked", "-T", &big.to_string_lossy()]);
+    let answer = server.curl(
+        "/upload?src=raw&dst=raw&name=chunked.raw",
+        &["-X", "POST", "-H", "transfer-encoding: chunked", "-T", &big.to_string_lossy()],
+    );
     assert_eq!((answer.status, answer.kind().as_str()), (413, "too-large"));
     // Two of them, or one beside chunks, are refused by the reader of requests.
-    for lengths in ["Content-Length: 1\r\nContent-Length: 2", "Content-Length: -1", "Content-Length: 0x10", "Content-Length: 99999999999999999999999", "Content-Length: 4\r\nTransfer-Encoding: chunked"] {
-        let answer = server.raw(format!("{}5\r\nhello\r\n0\r\n\r\n", head(&server, "two.raw", &format!("{lengths}\r\nConnection: close"))).as_bytes());
+    for lengths in [
+        "Content-Length: 1\r\nContent-Length: 2",
+        "Content-Length: -1",
+        "Content-Length: 0x10",
+        "Content-Length: 99999999999999999999999",
+        "Content-Length: 4\r\nTransfer-Encoding: chunked",
+    ] {
+        let answer = server.raw(
+            format!("{}5\r\nhello\r\n0\r\n\r\n", head(&server, "two.raw", &format!("{lengths}\r\nConnection: close")))
+                .as_bytes(),
+        );
         let refused = answer.starts_with("HTTP/1.1 4") || answer.is_empty();
         let as_chunks = lengths.contains("chunked") && answer.starts_with("HTTP/1.1 201");
         assert!(refused || as_chunks, "{lengths}: {answer}");

@@ -15,7 +15,9 @@ fn a_token_is_needed_once_there_is_one_and_is_seen_at_once() {
     let file = server.state().join("tokens");
     let secret = token::add(&file, "ci").unwrap();
     let bearer = format!("authorization: Bearer {secret}");
-    for route in ["/v1/formats", "/v1/jobs", "/export?path=a&dst=raw", "/v1/files", "/metrics", "/v1/server", "/nowhere"] {
+    for route in
+        ["/v1/formats", "/v1/jobs", "/export?path=a&dst=raw", "/v1/files", "/metrics", "/v1/server", "/nowhere"]
+    {
         let answer = server.get(route);
         assert_eq!((answer.status, answer.kind().as_str()), (401, "unauthorized"), "{route}");
         assert!(answer.headers.to_ascii_lowercase().contains("www-authenticate: bearer"), "{}", answer.headers);
@@ -84,10 +86,19 @@ fn no_path_leads_out_of_the_root() {
         ".transload-uploads/x",
         "folder",
     ] {
-        for route in ["/export?dst=raw&src=raw&path=", "/v1/files/content?path=", "/v1/images/info?src=raw&path=", "/v1/images/inspect?src=raw&path=", "/v1/images/tree?src=raw&path="] {
+        for route in [
+            "/export?dst=raw&src=raw&path=",
+            "/v1/files/content?path=",
+            "/v1/images/info?src=raw&path=",
+            "/v1/images/inspect?src=raw&path=",
+            "/v1/images/tree?src=raw&path=",
+        ] {
             let answer = server.get(&format!("{route}{path}"));
             assert!([400, 403, 404].contains(&answer.status), "{route}{path}: {} {:?}", answer.status, answer.json());
-            assert!(!String::from_utf8_lossy(&answer.body).contains(&*server.folder.path().to_string_lossy()), "{route}{path}");
+            assert!(
+                !String::from_utf8_lossy(&answer.body).contains(&*server.folder.path().to_string_lossy()),
+                "{route}{path}"
+            );
         }
         let answer = server.post_file(&format!("/upload?src=raw&dst=raw&force=true&name={path}"), &source);
         let made_up = path.is_empty() && answer.status == 201;
@@ -138,19 +149,48 @@ fn imports_connect_to_no_address_that_is_not_public() {
     let server = Server::start();
     let port = server.address.port();
     for host in [
-        "127.0.0.1", "localhost", "[::1]", "0.0.0.0", "[::]", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0x7f.1",
-        "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[64:ff9b::7f00:1]", "169.254.169.254", "[fe80::1]", "10.0.0.1", "172.16.0.1",
-        "192.168.1.1", "100.64.0.1", "[fd00::1]", "metadata.google.internal", "127.0.0.1.", "%31%32%37.0.0.1", "user@127.0.0.1",
+        "127.0.0.1",
+        "localhost",
+        "[::1]",
+        "0.0.0.0",
+        "[::]",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "127.1",
+        "0x7f.1",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[64:ff9b::7f00:1]",
+        "169.254.169.254",
+        "[fe80::1]",
+        "10.0.0.1",
+        "172.16.0.1",
+        "192.168.1.1",
+        "100.64.0.1",
+        "[fd00::1]",
+        "metadata.google.internal",
+        "127.0.0.1.",
+        "%31%32%37.0.0.1",
+        "user@127.0.0.1",
         "①②⑦.0.0.1",
     ] {
-        let url = format!("http://{host}:{port}/healthz").replace('%', "%25").replace('[', "%5B").replace(']', "%5D").replace('①', "%E2%91%A0").replace('②', "%E2%91%A1").replace('⑦', "%E2%91%A6");
+        let url = format!("http://{host}:{port}/healthz")
+            .replace('%', "%25")
+            .replace('[', "%5B")
+            .replace(']', "%5D")
+            .replace('①', "%E2%91%A0")
+            .replace('②', "%E2%91%A1")
+            .replace('⑦', "%E2%91%A6");
         let answer = server.get(&format!("/import?name=x.raw&src=raw&url={url}"));
         assert!([400, 403, 502].contains(&answer.status), "{host}: {} {:?}", answer.status, answer.json());
         if !host.contains("metadata") {
             assert_ne!(answer.status, 502, "{host}: it was asked for: {:?}", answer.json());
         }
     }
-    for url in ["file:///etc/passwd", "gopher://x/", "ftp://x/y", "nbd://x", "/etc/passwd", "dict://x", "http:", "unix:/run/x"] {
+    for url in
+        ["file:///etc/passwd", "gopher://x/", "ftp://x/y", "nbd://x", "/etc/passwd", "dict://x", "http:", "unix:/run/x"]
+    {
         let answer = server.get(&format!("/import?name=x.raw&src=raw&url={url}"));
         assert_eq!((answer.status, answer.kind().as_str()), (400, "invalid-input"), "{url}");
     }
@@ -185,7 +225,14 @@ fn answers_have_safe_headers() {
     let server = Server::start();
     for route in ["/", "/docs", "/v1/formats", "/nowhere", "/openapi.json", "/assets/page.js"] {
         let headers = server.get(route).headers.to_ascii_lowercase();
-        for header in ["x-content-type-options: nosniff", "x-frame-options: deny", "referrer-policy: no-referrer", "content-security-policy: default-src 'none'", "cache-control: ", "x-request-id: "] {
+        for header in [
+            "x-content-type-options: nosniff",
+            "x-frame-options: deny",
+            "referrer-policy: no-referrer",
+            "content-security-policy: default-src 'none'",
+            "cache-control: ",
+            "x-request-id: ",
+        ] {
             assert!(headers.contains(header), "{route}: {header}\n{headers}");
         }
         assert!(!headers.contains("unsafe-inline") && !headers.contains("\nserver:"), "{route}\n{headers}");
@@ -201,11 +248,20 @@ fn the_audit_log_has_who_and_what_and_no_secret() {
     let server = Server::with(|config| config.audit_log = Some(path.clone()));
     let secret = token::add(&server.state().join("tokens"), "ci").unwrap();
     server.get("/v1/jobs");
-    server.curl("/import?name=x.raw&url=https://user:hunter2@127.0.0.1/d?sig=hunter3", &["-H", &format!("authorization: Bearer {secret}")]);
+    server.curl(
+        "/import?name=x.raw&url=https://user:hunter2@127.0.0.1/d?sig=hunter3",
+        &["-H", &format!("authorization: Bearer {secret}")],
+    );
     let text = fs::read_to_string(&path).unwrap();
     let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!((lines[0]["who"].as_str(), lines[0]["status"].as_u64(), lines[0]["failure"].as_str()), (Some("-"), Some(401), Some("unauthorized")));
-    assert_eq!((lines[1]["who"].as_str(), lines[1]["path"].as_str(), lines[1]["method"].as_str()), (Some("ci"), Some("/import"), Some("GET")));
+    assert_eq!(
+        (lines[0]["who"].as_str(), lines[0]["status"].as_u64(), lines[0]["failure"].as_str()),
+        (Some("-"), Some(401), Some("unauthorized"))
+    );
+    assert_eq!(
+        (lines[1]["who"].as_str(), lines[1]["path"].as_str(), lines[1]["method"].as_str()),
+        (Some("ci"), Some("/import"), Some("GET"))
+    );
     for secret in ["hunter2", "hunter3", &secret] {
         assert!(!text.contains(secret), "{text}");
     }
@@ -218,11 +274,30 @@ fn tls_is_spoken_with_the_certificate_that_was_named() {
     let folder = tempfile::tempdir().unwrap();
     let (key, certificate) = (folder.path().join("key.pem"), folder.path().join("cert.pem"));
     let (key_text, certificate_text) = (key.to_string_lossy().into_owned(), certificate.to_string_lossy().into_owned());
-    witness::must("openssl", [
-        "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
-        "subjectAltName=IP:127.0.0.1", "-keyout", &key_text, "-out", &certificate_text,
-    ]);
-    let server = Server::with(|config| config.tls = Some(TlsFiles { certificate: certificate.clone(), key: key.clone() }));
+    witness::must(
+        "openssl",
+        [
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            &key_text,
+            "-out",
+            &certificate_text,
+        ],
+    );
+    let server =
+        Server::with(|config| config.tls = Some(TlsFiles { certificate: certificate.clone(), key: key.clone() }));
     let trusting = ["--cacert", &*certificate_text];
     assert_eq!(server.curl("/healthz", &trusting).json()["status"], "ok");
     assert_eq!(server.curl("/healthz", &[]).code, 60, "curl does not know the authority");
@@ -230,16 +305,23 @@ fn tls_is_spoken_with_the_certificate_that_was_named() {
     assert_eq!(old.code, 35, "TLS 1.1 is not spoken");
     let source = folder.path().join("disk.raw");
     fs::write(&source, vec![3; 1 << 20]).unwrap();
-    let sent = server.curl("/upload?dst=qcow2&src=raw&name=a.qcow2", &["--cacert", &certificate_text, "-X", "POST", "-T", &source.to_string_lossy()]);
+    let sent = server.curl(
+        "/upload?dst=qcow2&src=raw&name=a.qcow2",
+        &["--cacert", &certificate_text, "-X", "POST", "-T", &source.to_string_lossy()],
+    );
     assert_eq!(sent.status, 201);
-    let plain = std::process::Command::new("curl").args(["-s", &format!("http://{}/healthz", server.address)]).output().unwrap();
+    let plain = std::process::Command::new("curl")
+        .args(["-s", &format!("http://{}/healthz", server.address)])
+        .output()
+        .unwrap();
     assert!(!plain.status.success());
     // A key that is not the certificate's is refused at once.
     let other = folder.path().join("other.pem");
     witness::must("openssl", ["genpkey", "-algorithm", "ed25519", "-out", &*other.to_string_lossy()]);
     let mut config = transload_service::Config::new(folder.path(), tempfile::tempdir().unwrap().path());
     config.tls = Some(TlsFiles { certificate, key: other });
-    let refused = tokio::runtime::Runtime::new().unwrap().block_on(transload_service::Service::bind(config)).unwrap_err();
+    let refused =
+        tokio::runtime::Runtime::new().unwrap().block_on(transload_service::Service::bind(config)).unwrap_err();
     assert_eq!(refused.kind(), transload::block::ErrorKind::InvalidInput);
 }
 

@@ -90,7 +90,11 @@ fn real_images_go_up_and_come_down_with_the_digest_of_the_table() {
             let answer = server.post_file(&format!("/upload?src={format}&dst=raw&name={name}"), &file);
             if answer.status != 201 {
                 // Images that hang from others, or use what is not handled, are in the table too.
-                assert!(["unsupported", "denied", "corrupt"].contains(&answer.kind().as_str()), "{}: {answer:?}", entry.path);
+                assert!(
+                    ["unsupported", "denied", "corrupt"].contains(&answer.kind().as_str()),
+                    "{}: {answer:?}",
+                    entry.path
+                );
                 continue;
             }
             assert_eq!(answer.json()["digest"]["hex"].as_str(), entry.sha256.as_deref(), "{}", entry.path);
@@ -129,10 +133,15 @@ fn an_error_after_the_first_byte_breaks_the_connection_off_and_is_in_the_list() 
     let server = Server::start();
     let (plain, packed) = (server.folder.path().join("plain.raw"), server.root().join("packed.qcow2"));
     raw(&plain, 24 << 20);
-    witness::qemu_img([&b"convert"[..], b"-c", b"-f", b"raw", b"-O", b"qcow2"].map(|word| {
-        use std::os::unix::ffi::OsStrExt;
-        std::ffi::OsStr::from_bytes(word)
-    }).into_iter().chain([plain.as_os_str(), packed.as_os_str()]));
+    witness::qemu_img(
+        [&b"convert"[..], b"-c", b"-f", b"raw", b"-O", b"qcow2"]
+            .map(|word| {
+                use std::os::unix::ffi::OsStrExt;
+                std::ffi::OsStr::from_bytes(word)
+            })
+            .into_iter()
+            .chain([plain.as_os_str(), packed.as_os_str()]),
+    );
     // The last packed clusters are damaged; the first are sound.
     let mut bytes = fs::read(&packed).unwrap();
     let (from, to) = (bytes.len() - (4 << 20), bytes.len() - (1 << 20));
@@ -167,7 +176,12 @@ fn a_failure_before_the_first_byte_has_its_own_status() {
 fn an_upload_that_breaks_off_leaves_nothing() {
     let server = Server::start();
     let mut stream = server.connect();
-    write!(stream, "POST /upload?src=raw&dst=raw&name=half.raw HTTP/1.1\r\nHost: {}\r\nContent-Length: 8388608\r\n\r\n", server.address).unwrap();
+    write!(
+        stream,
+        "POST /upload?src=raw&dst=raw&name=half.raw HTTP/1.1\r\nHost: {}\r\nContent-Length: 8388608\r\n\r\n",
+        server.address
+    )
+    .unwrap();
     stream.write_all(&vec![7; 4 << 20]).unwrap();
     drop(stream);
     Server::until(|| server.get("/v1/jobs?state=failed").json()["jobs"].as_array().is_some_and(|jobs| jobs.len() == 1));

@@ -15,7 +15,9 @@ use crate::text::{self, Text};
 ///
 /// The file has a hash of each token and not the token itself, which is shown once. A service that runs sees changes at once.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  transload serve token add ci\n  curl -H \"Authorization: Bearer $TOKEN\" https://host:8443/v1/server")]
+#[command(
+    after_help = "Examples:\n  transload serve token add ci\n  curl -H \"Authorization: Bearer $TOKEN\" https://host:8443/v1/server"
+)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     what: What,

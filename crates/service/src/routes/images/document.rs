@@ -112,7 +112,9 @@ impl ImageDocument {
             backing_file: info.backing_file,
             backing_format: info.backing_format,
             data_file: info.data_file,
-            extents: extents.map(|extent| ExtentDocument { kind: extent.kind, size: extent.size, file: extent.file }).collect(),
+            extents: extents
+                .map(|extent| ExtentDocument { kind: extent.kind, size: extent.size, file: extent.file })
+                .collect(),
             snapshots: snapshots.collect(),
             dirty: info.dirty,
             corrupt: info.corrupt,
@@ -287,7 +289,10 @@ impl InspectionDocument {
             severity: if error.kind() == ErrorKind::Corrupt { "damage" } else { "warning" },
             text: error.to_string(),
         }));
-        let unreadable = found.unreadable.iter().map(|volume| format!("volume {}, {}: {}", volume.volume, volume.kind, volume.reason));
+        let unreadable = found
+            .unreadable
+            .iter()
+            .map(|volume| format!("volume {}, {}: {}", volume.volume, volume.kind, volume.reason));
         findings.extend(unreadable.chain(found.notes).map(|text| FindingDocument { severity: "note", text }));
         Ok(Self {
             image,

@@ -137,7 +137,8 @@ fn choose<'a>(volumes: &'a Volumes, named: Option<&VolumeName>) -> Result<&'a Vo
         return Ok(only);
     }
     let names: Vec<_> = with_files.iter().map(|volume| volume.name.to_string()).collect();
-    let what = if names.is_empty() { "no volume holds a filesystem that is known" } else { "several volumes hold files" };
+    let what =
+        if names.is_empty() { "no volume holds a filesystem that is known" } else { "several volumes hold files" };
     let error = Error::new(ErrorKind::InvalidInput, what);
     Err(if names.is_empty() { error } else { error.with_remedy(format!("name a volume: {}", names.join(", "))) })
 }
