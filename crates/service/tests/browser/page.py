@@ -9,6 +9,7 @@ import pathlib
 import sys
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -39,7 +40,9 @@ class Page:
         self.driver = driver
 
     def wait(self, condition, what):
-        return WebDriverWait(self.driver, WAIT, poll_frequency=0.05).until(lambda _: condition(), f"waited {WAIT} s for {what}")
+        # The page draws anew what changes; what was looked at may be gone.
+        waiting = WebDriverWait(self.driver, WAIT, poll_frequency=0.05, ignored_exceptions=[StaleElementReferenceException])
+        return waiting.until(lambda _: condition(), f"waited {WAIT} s for {what}")
 
     def find(self, css):
         found = [one for one in self.driver.find_elements(By.CSS_SELECTOR, css) if one.is_displayed()]

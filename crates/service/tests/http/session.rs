@@ -12,7 +12,10 @@ fn a_cookie_is_a_token_for_the_pages_of_the_service_alone() {
     assert_eq!(made.status, 204);
     let headers = made.headers.to_ascii_lowercase();
     let cookie = headers.lines().find(|line| line.starts_with("set-cookie:")).expect("a cookie");
-    assert!(cookie.contains("httponly") && cookie.contains("samesite=strict") && !cookie.contains("secure"), "{cookie}");
+    assert!(
+        cookie.contains("httponly") && cookie.contains("samesite=strict") && !cookie.contains("secure"),
+        "{cookie}"
+    );
     let cookie = format!("cookie: transload_token={token}");
     let own = format!("origin: {}", server.url(""));
     assert_eq!(server.curl("/v1/jobs", &["-H", &cookie]).status, 200);
