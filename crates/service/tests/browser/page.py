@@ -79,7 +79,7 @@ class Page:
 
     def keys(self, *keys):
         for key in keys:
-            self.driver.switch_to.active_element.send_keys(key)
+            webdriver.ActionChains(self.driver).send_keys(key).perform()
 
     def judge(self, name):
         """Holds what is shown to axe's rules, in both sets of colours, and photographs it."""
