@@ -16,7 +16,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 URL, TOKEN = sys.argv[1:3]
-ROOT, SHOTS, IMAGE = map(pathlib.Path, sys.argv[3:6])
+# The browser takes no name with `..` in it.
+ROOT, SHOTS, IMAGE = (pathlib.Path(name).resolve() for name in sys.argv[3:6])
 AXE_FILE = pathlib.Path(__file__).parents[4] / "target/witness-node/node_modules/axe-core/axe.min.js"
 if not AXE_FILE.exists():
     sys.exit(f"{AXE_FILE} is missing: run `cargo xtask setup`")
