@@ -81,7 +81,8 @@ class Convert {
   async show(rest) {
     this.formats ??= await formats();
     if (this.target.options.length === 0) {
-      const line = (format) => [format.name, `${format.name} – ${format.title}`];
+      const isPlain = (format) => format.title.toLowerCase() === format.name;
+      const line = (format) => [format.name, isPlain(format) ? format.title : `${format.name} – ${format.title}`];
       const targets = this.formats.filter((format) => format.write);
       this.target.append(...targets.map(line).map(([value, text]) => h("option", { value }, text)));
       this.target.value = "qcow2";

@@ -176,7 +176,7 @@ def test_a_job_is_cancelled(client: Client, root: Path) -> None:
             file.write(hashlib.sha512(bytes([number])).digest() * 16384)
     job = client.convert("large.raw", "jobs/large.qcow2", wait=False, compress="zstd", level="12", verify=True)
     with pytest.raises(WaitTimeout):
-        client.wait(job, timeout=0.01)
+        client.wait(job, timeout=0)
     client.cancel(job)
     with pytest.raises(JobCancelled):
         client.wait(job, timeout=30)

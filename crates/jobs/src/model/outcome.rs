@@ -16,11 +16,13 @@ pub struct JobProgress {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
     /// Bytes of the disks that are done, those skipped as zero included.
+    #[serde(default)]
     pub done_bytes: u64,
     /// Bytes of the disks altogether, once they are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_bytes: Option<u64>,
     /// Bytes written to the target.
+    #[serde(default)]
     pub written_bytes: u64,
     /// Bytes done in a second, lately.
     #[serde(default, skip_serializing_if = "Option::is_none")]

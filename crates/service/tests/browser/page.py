@@ -9,13 +9,15 @@ import pathlib
 import sys
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 URL, TOKEN = sys.argv[1:3]
-ROOT, SHOTS, IMAGE = map(pathlib.Path, sys.argv[3:6])
+# The browser takes no name with `..` in it.
+ROOT, SHOTS, IMAGE = (pathlib.Path(name).resolve() for name in sys.argv[3:6])
 AXE_FILE = pathlib.Path(__file__).parents[4] / "target/witness-node/node_modules/axe-core/axe.min.js"
 if not AXE_FILE.exists():
     sys.exit(f"{AXE_FILE} is missing: run `cargo xtask setup`")
@@ -39,7 +41,9 @@ class Page:
         self.driver = driver
 
     def wait(self, condition, what):
-        return WebDriverWait(self.driver, WAIT, poll_frequency=0.05).until(lambda _: condition(), f"waited {WAIT} s for {what}")
+        # The page draws anew what changes; what was looked at may be gone.
+        waiting = WebDriverWait(self.driver, WAIT, poll_frequency=0.05, ignored_exceptions=[StaleElementReferenceException])
+        return waiting.until(lambda _: condition(), f"waited {WAIT} s for {what}")
 
     def find(self, css):
         found = [one for one in self.driver.find_elements(By.CSS_SELECTOR, css) if one.is_displayed()]
@@ -76,7 +80,7 @@ class Page:
 
     def keys(self, *keys):
         for key in keys:
-            self.driver.switch_to.active_element.send_keys(key)
+            webdriver.ActionChains(self.driver).send_keys(key).perform()
 
     def judge(self, name):
         """Holds what is shown to axe's rules, in both sets of colours, and photographs it."""

@@ -7,14 +7,14 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, unquote
 
 import httpx
 
 from ._decode import decode
-from .errors import KINDS, ApiError, Busy, JobCancelled, JobFailed, ProtocolError
+from .errors import KINDS, ApiError, Busy, JobCancelled, JobFailed, NotFound, ProtocolError
 from .models import (
     Converted,
     Digest,
@@ -224,6 +224,14 @@ def ended(one: Job) -> Job:
     return one
 
 
+def reached(one: Job) -> Progress:
+    """How far a job is; one that is done is whole, though its last word on the way may have been an earlier one."""
+    now = one.progress
+    if one.state != "done" or now.total_bytes is None:
+        return now
+    return replace(now, done_bytes=now.total_bytes, eta_seconds=0)
+
+
 def digest_of(one: Job) -> Digest:
     """The digest that a job computed."""
     if one.result is None or not one.result.digests:
@@ -250,7 +258,9 @@ def failure(response: httpx.Response, content: bytes) -> ApiError:
     except (ValueError, KeyError, TypeError):
         text = content[:200].decode(errors="replace").strip()
         return ApiError(response.status_code, "io", text or f"status {response.status_code}")
-    found = KINDS.get(kind, ApiError)(response.status_code, kind, message, causes, remedy)
+    # A file that is missing is a failure of the operating system, and of no kind of its own.
+    meant = KINDS.get(kind) or (NotFound if response.status_code == 404 else ApiError)
+    found = meant(response.status_code, kind, message, causes, remedy)
     if isinstance(found, Busy):
         found.retry_after = seconds(response.headers.get("retry-after"))
     return found

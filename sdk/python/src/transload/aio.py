@@ -262,7 +262,7 @@ class AsyncClient:
         deadline = None if timeout is None else time.monotonic() + timeout
         now = await self.job(job)
         if progress:
-            progress(now.progress)
+            progress(calls.reached(now))
         if not now.is_over:
             async for event in self._events(now.id, now.last_event, deadline):
                 if progress and event.progress:
@@ -271,7 +271,7 @@ class AsyncClient:
             if not now.is_over:
                 raise WaitTimeout(now)
             if progress:
-                progress(now.progress)
+                progress(calls.reached(now))
         return calls.ended(now)
 
     async def _events(self, id: str, after: int, deadline: float | None) -> AsyncIterator[Event]:

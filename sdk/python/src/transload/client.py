@@ -261,7 +261,7 @@ class Client:
         deadline = None if timeout is None else time.monotonic() + timeout
         now = self.job(job)
         if progress:
-            progress(now.progress)
+            progress(calls.reached(now))
         if not now.is_over:
             for event in self._events(now.id, now.last_event, deadline):
                 if progress and event.progress:
@@ -270,7 +270,7 @@ class Client:
             if not now.is_over:
                 raise WaitTimeout(now)
             if progress:
-                progress(now.progress)
+                progress(calls.reached(now))
         return calls.ended(now)
 
     def _events(self, id: str, after: int, deadline: float | None) -> Iterator[Event]:

@@ -1,12 +1,11 @@
 //! The Python client with a live service and real images: its own tests, those of its types, and what a wheel of it holds.
 
-mod serving;
-
 use std::path::PathBuf;
 use std::process::Command;
 
-use serving::{Serving, python, repository, succeed};
 use transload_testkit::Corpus;
+
+use crate::python::{python, repository, serve_with_token, succeed};
 
 /// An image that is read while it arrives, and one with partitions and files.
 const SENT: &str = "vmdk-rs/streamOptimized.vmdk";
@@ -27,10 +26,9 @@ fn module(arguments: &[&str]) -> Command {
 fn its_tests_pass_with_a_live_service() {
     let Some(corpus) = Corpus::get() else { return };
     let entry = corpus.entries.iter().find(|entry| entry.path == SENT).expect("the corpus has the image");
-    let serving = Serving::start(true);
+    let (server, token) = serve_with_token();
     let mut command = module(&["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests"]);
-    command.env("TEST_URL", &serving.url).env("TEST_ROOT", &serving.root);
-    command.env("TRANSLOAD_TOKEN", serving.token.as_deref().expect("there is a token"));
+    command.env("TEST_URL", server.url("")).env("TEST_ROOT", server.root()).env("TRANSLOAD_TOKEN", token);
     command.env("TEST_VMDK", corpus.folder.join(SENT)).env("TEST_DISK", corpus.folder.join(LOOKED_INTO));
     command.env("TEST_DIGEST", entry.sha256.as_deref().expect("its digest is known"));
     let said = succeed(&mut command);
