@@ -83,8 +83,7 @@ impl<'a> Workshop<'a> {
             }
             let length = job.bytes.len();
             let id = match &mut press {
-                Ok(press) if self.check().is_ok() => self.store(&job, press),
-                Ok(_) => Err(stopped()),
+                Ok(press) => self.check().and_then(|()| self.store(&job, press)),
                 Err(error) => Err(Error::new(error.kind(), error.to_string())),
             };
             self.budget.free(length);

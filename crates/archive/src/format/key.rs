@@ -14,8 +14,9 @@ const R: u32 = 8;
 const P: u32 = 1;
 /// The most memory that a key file may ask for. Files of restic ask for up to 64 MiB.
 const MOST_MEMORY: u64 = 1 << 30;
-/// The most rounds: they cost time alone.
-const MOST_ROUNDS: u32 = 64;
+/// The most work, as the product of its three numbers: two minutes of a processor. restic measures how much a tenth of a
+/// second is, and spreads it over any number of rounds where the machine is busy.
+const MOST_WORK: u64 = 1 << 28;
 
 /// A key file.
 #[derive(Serialize, Deserialize)]
@@ -67,7 +68,9 @@ pub(crate) fn read(file: &[u8], password: &[u8]) -> Result<Option<CryptoKey>> {
         return Err(Error::new(ErrorKind::Unsupported, text));
     }
     let memory = u64::from(file.r).checked_mul(file.n).and_then(|blocks| blocks.checked_mul(128));
-    if !file.n.is_power_of_two() || file.p > MOST_ROUNDS || memory.is_none_or(|memory| memory > MOST_MEMORY) {
+    let work = memory.and_then(|memory| (memory / 128).checked_mul(file.p.into()));
+    let is_too_much = memory.is_none_or(|memory| memory > MOST_MEMORY) || work.is_none_or(|work| work > MOST_WORK);
+    if !file.n.is_power_of_two() || is_too_much {
         let KeyFile { n, r, p, .. } = file;
         return Err(corrupt(format!("scrypt with N={n}, r={r}, p={p}")));
     }
