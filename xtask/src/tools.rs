@@ -38,6 +38,7 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "nbdinfo", package: "libnbd-bin" },
     Tool { program: "nbdkit", package: "nbdkit" },
     Tool { program: "fusermount3", package: "fuse3" },
+    Tool { program: "gcc", package: "gcc" },
     Tool { program: "setpriv", package: "util-linux" },
     Tool { program: "zstd", package: "zstd" },
     Tool { program: "xz", package: "xz-utils" },
@@ -60,6 +61,10 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "openssl", package: "openssl" },
     Tool { program: "xmllint", package: "libxml2-utils" },
     Tool { program: "psql", package: "postgresql" },
+    Tool { program: "chromium", package: "chromium" },
+    Tool { program: "chromedriver", package: "chromium-driver" },
+    Tool { program: "systemd-analyze", package: "systemd" },
+    Tool { program: "curl", package: "curl" },
     Tool { program: "restic", package: "restic" },
     Tool { program: "unsquashfs", package: "squashfs-tools" },
 ];
@@ -71,7 +76,8 @@ const MODULES: &[(&str, &str)] = &[("pyvhdi", "python3-libvhdi"), ("pyqcow", "py
 /// (`oslo_utils.imageutils.format_inspector`), the gate that images for OpenStack have to pass; and a reader of VHDX, VHD and
 /// VDI that shares nothing with QEMU's. `oslo.utils` imports `cryptography` for the inspector and does not ask for it.
 /// COT is a reader of OVF packages by another maker; it asks for a module that setuptools has dropped since. moto is an S3
-/// service; its server asks for Flask only with everything else that AWS has.
+/// service; its server asks for Flask only with everything else that AWS has. Schemathesis makes requests up from an OpenAPI
+/// document, and Prometheus' own client reads metrics.
 const REQUIREMENTS: &[&str] = &[
     "oslo.utils>=8.2",
     "cryptography>=42",
@@ -81,10 +87,18 @@ const REQUIREMENTS: &[&str] = &[
     "moto[s3]>=5.2,<6",
     "flask>=3",
     "flask-cors>=5",
+    "schemathesis>=4.1",
+    "prometheus-client>=0.22",
+    "httpx>=0.27,<1",
+    "mypy>=1.11",
+    "pytest>=8",
+    "hatchling>=1.24",
+    "selenium>=4.20",
+    "kubernetes-validate>=1.30",
 ];
 
 /// What the tests load into a folder of Node's: Azurite, Microsoft's own emulator of Azure's storage.
-const NODE_REQUIREMENTS: &[&str] = &["azurite@3"];
+const NODE_REQUIREMENTS: &[&str] = &["azurite@3", "axe-core@4"];
 
 /// What building ISA-L calls (the feature `igzip`).
 const IGZIP_BUILDERS: &[Tool] = &[

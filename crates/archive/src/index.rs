@@ -1,5 +1,6 @@
 //! The index in memory: where each blob is.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use transload_block::{Error, ErrorKind, Result};
@@ -50,10 +51,11 @@ impl Index {
             let place =
                 Place { pack: number, offset: blob.offset, stored: blob.stored, unpacked: blob.unpacked.unwrap_or(0) };
             let map = if blob.kind == BlobKind::Data { &mut self.data } else { &mut self.trees };
-            if map.contains_key(&blob.id) {
-                self.copies.entry((blob.kind, blob.id)).or_default().push(place);
-            } else {
-                map.insert(blob.id, place);
+            match map.entry(blob.id) {
+                Entry::Occupied(_) => self.copies.entry((blob.kind, blob.id)).or_default().push(place),
+                Entry::Vacant(vacant) => {
+                    vacant.insert(place);
+                }
             }
         }
         Ok(())

@@ -3,7 +3,9 @@
 //!
 //! ```text
 //! Repository::create(path, password)
-//! create(repository, disks, settings) ──► Report                                                       archive
+//! create(repository, disks, settings) ──► Report                                                archive
+//! verify(repository), forget(repository), compact(repository), difference(), similarity()         care for it
+//! restore(files, sidecar, target), write_squashfs(files)                                                 take it elsewhere
 //! Repository::open(path, password) ──► snapshots() ──► files(snapshot) ──► Arc<dyn FileSystem>     read
 //! ```
 //!
@@ -14,7 +16,7 @@
 //!
 //! ```no_run
 //! use std::path::Path;
-//! use transload_archive::{OpenSettings, Repository};
+//! use transload_archive::{OpenSettings, Repository, Totals};
 //! use transload_filesystem::FileSystemExt;
 //!
 //! # fn main() -> transload_block::Result<()> {
@@ -30,22 +32,39 @@
 //! ```
 
 mod chunk;
+mod compact;
+mod compare;
 mod create;
+mod extract;
+mod forget;
 mod format;
 mod index;
 mod lock;
 mod lru;
 mod profile;
+mod reach;
 mod repository;
+mod restore;
 mod sidecar;
+mod squashfs;
 mod store;
+mod verify;
 mod view;
+mod watched;
 mod zeroes;
 
+pub use compact::{CompactSettings, Compaction, compact};
+pub use compare::{Change, Difference, Part, Similarity, difference, similarity};
 pub use create::{CreateSettings, DiskSource, Parent, RawVolumes, Report, Unwatched, Watch, create};
+pub use extract::{Extraction, extract};
+pub use forget::{Keep, forget};
 pub use format::id::Id;
 pub use format::snapshot::Snapshot;
 pub use format::time::Time;
 pub use profile::{Profiles, Treatment};
-pub use repository::{OpenSettings, Repository};
+pub use repository::{Damaged, OpenSettings, Repository, Totals};
+pub use restore::{Restoration, obstacles, restore};
 pub use sidecar::{Contents, Gap, Sidecar, VolumeEntry};
+pub use squashfs::{SquashfsReport, write_squashfs};
+pub use verify::{Affected, Verification, verify};
+pub use watched::{Watched, total};

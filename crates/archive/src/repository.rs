@@ -40,6 +40,27 @@ impl Default for OpenSettings {
     }
 }
 
+/// What cannot be read, and why.
+pub type Damaged = Vec<(Id, Error)>;
+
+/// Packs with what is in them.
+pub(crate) type Packs = Vec<(Id, Vec<PackedBlob>)>;
+
+/// How much is in a repository.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Chunks of files, each once.
+    pub chunks: u64,
+    /// Folders, each once.
+    pub trees: u64,
+    /// Packs.
+    pub packs: u64,
+    /// Bytes of chunks and folders as they are stored.
+    pub stored: u64,
+    /// Bytes of the same when they are unpacked.
+    pub unpacked: u64,
+}
+
 /// A repository of archives: a folder in restic's format.
 ///
 /// Any number of threads read at once. What others add after it was opened is not seen.
@@ -96,7 +117,11 @@ impl Repository {
         }
         let (master, mut notes) = find_key(&store, password).map_err(within)?;
         let config = Config::open(store.read_config()?, &master).map_err(within)?;
-        let index = load_index(&store, &master, &mut notes)?;
+        let mut index = load_index(&store, &master, &mut notes)?;
+        if !notes.is_empty() || index.pack_count() == 0 {
+            let (_, damaged) = adopt_packs(&store, &master, &mut index)?;
+            notes.extend(damaged.into_iter().map(|(_, error)| error.to_string()));
+        }
         Ok(Arc::new(Self {
             store,
             key: master,
@@ -142,7 +167,7 @@ impl Repository {
     ///
     /// # Errors
     /// What the file system answers to listing them.
-    pub fn snapshots_and_damage(&self) -> Result<(Vec<Snapshot>, Vec<(Id, Error)>)> {
+    pub fn snapshots_and_damage(&self) -> Result<(Vec<Snapshot>, Damaged)> {
         let (mut sound, mut damaged) = (Vec::new(), Vec::new());
         for (id, _) in self.store.list(Kind::Snapshot)? {
             let read = self.store.read_proved(Kind::Snapshot, id);
@@ -197,6 +222,28 @@ impl Repository {
     pub(crate) fn lock(&self, exclusive: bool) -> Result<Lock> {
         let sealing = Sealing { key: self.key.clone(), version: self.config.version };
         Lock::take(&self.store, &sealing, exclusive)
+    }
+
+    /// Reads the index again: others may have added to it, or taken away from it, before a lock was taken. Packs that no
+    /// index file names are not in it afterwards: whoever takes them over has to know which they are.
+    pub(crate) fn reload(&self) -> Result<()> {
+        let fresh = load_index(&self.store, &self.key, &mut Vec::new())?;
+        *self.index_mut() = fresh;
+        Ok(())
+    }
+
+    /// How many chunks of files and how many folders it has, how many packs, and the bytes of these.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let index = self.index();
+        let (stored, unpacked) = index.totals();
+        Totals {
+            chunks: index.ids(BlobKind::Data).count() as u64,
+            trees: index.ids(BlobKind::Tree).count() as u64,
+            packs: index.pack_count() as u64,
+            stored,
+            unpacked,
+        }
     }
 
     pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
@@ -278,7 +325,7 @@ fn find_key(store: &Store, password: &[u8]) -> Result<(CryptoKey, Vec<String>)> 
     })
 }
 
-/// Reads all index files. Where some are damaged or missing, packs that none names tell what is in them themselves.
+/// Reads all index files, and notes those that are damaged.
 fn load_index(store: &Store, key: &CryptoKey, notes: &mut Vec<String>) -> Result<Index> {
     let mut index = Index::default();
     for (id, _) in store.list(Kind::Index)? {
@@ -293,20 +340,12 @@ fn load_index(store: &Store, key: &CryptoKey, notes: &mut Vec<String>) -> Result
             Err(error) => notes.push(error.to_string()),
         }
     }
-    if !notes.is_empty() || index.pack_count() == 0 {
-        let (_, damaged) = adopt_packs(store, key, &mut index)?;
-        notes.extend(damaged.into_iter().map(|(_, error)| error.to_string()));
-    }
     Ok(index)
 }
 
 /// Adds the packs that no index file names, by what they say themselves. Answers which they are, and those that cannot be
 /// read.
-pub(crate) fn adopt_packs(
-    store: &Store,
-    key: &CryptoKey,
-    index: &mut Index,
-) -> Result<(Vec<(Id, Vec<PackedBlob>)>, Vec<(Id, Error)>)> {
+pub(crate) fn adopt_packs(store: &Store, key: &CryptoKey, index: &mut Index) -> Result<(Packs, Damaged)> {
     let (mut adopted, mut damaged) = (Vec::new(), Vec::new());
     for (pack, size) in store.list(Kind::Pack)? {
         if index.has_pack(pack) {

@@ -67,7 +67,7 @@ impl View {
     }
 
     /// The node of a file; `None` for the root.
-    fn node(&self, id: FileId) -> Result<Option<Node>> {
+    pub(crate) fn node(&self, id: FileId) -> Result<Option<Node>> {
         if id == ROOT {
             return Ok(None);
         }

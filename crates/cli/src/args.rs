@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
@@ -115,6 +116,23 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     parse_size(text).ok_or_else(|| {
         "must be bytes, or a number with one of the suffixes k, M, G, T, P, E, and less than 16E".to_owned()
     })
+}
+
+/// Parses a time such as `90s`, `10m`, `24h` or `7d`; a bare number is of seconds.
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
+    let wrong = || "must be a whole number with one of the suffixes s, m, h, d".to_owned();
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = match text.get(digits.len()..).unwrap_or_default() {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 24 * 3600,
+        _ => return Err(wrong()),
+    };
+    // A thousand years are more than any clock is asked for, and few enough to be added to one.
+    const MOST: u64 = 1000 * 365 * 24 * 3600;
+    let seconds = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|seconds| *seconds <= MOST);
+    seconds.map(Duration::from_secs).ok_or_else(wrong)
 }
 
 /// Parses a checksum such as `sha256:…`.

@@ -30,6 +30,7 @@ mod plan;
 mod preflight;
 mod random;
 mod request;
+mod resume;
 mod run;
 mod shape;
 mod sizing;
@@ -50,6 +51,7 @@ pub use request::{
     Cancel, Compression, CompressionKind, DigestKind, GuestDigest, Input, Output, Preallocation, Progress,
     ProgressDelta, Report, Settings,
 };
+pub use resume::convert_resumable;
 pub use run::convert;
 pub use shape::Shape;
 pub use spool::spool_to_temp;

@@ -103,6 +103,10 @@ fn entry(layers: &[Layer], mut range: Range<u64>) -> Result<MapEntry> {
     })
 }
 
+fn is_in_file(layer: &Layer) -> bool {
+    layer.source.bytes().capabilities().host_extents.is_some()
+}
+
 /// What `layer` says of `range`, all of which has one status in it.
 fn present(layer: &Layer, depth: usize, mut range: Range<u64>, status: BlockStatus) -> Result<MapEntry> {
     let capabilities = layer.device.capabilities();
@@ -120,8 +124,9 @@ fn present(layer: &Layer, depth: usize, mut range: Range<u64>, status: BlockStat
         present: true,
         zero: !data,
         data,
-        // What is data and stands nowhere unchanged, in an image that has compressed units, is one of them.
-        compressed: data && location.is_none() && capabilities.encoded.is_some(),
+        // What is data and stands nowhere unchanged, in an image that has compressed units, is one of them. Of an image that is in
+        // no file, nothing stands in one: there it is not told.
+        compressed: data && location.is_none() && capabilities.encoded.is_some() && is_in_file(layer),
         offset: location.map(|location| location.offset),
         filename: location.map(|location| location.path.display().to_string()),
     })

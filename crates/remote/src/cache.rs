@@ -55,9 +55,12 @@ struct Table {
 
 enum Block {
     UnderWay,
-    Whole { bytes: Arc<Vec<u8>>, used: u64 },
+    Whole { bytes: Arc<Vec<u8>>, used: u64, read: bool },
     Failed { kind: ErrorKind, text: String, remedy: Option<String> },
 }
+
+/// How many blocks threads that share a walk come out of order.
+const DISORDER: u64 = 16;
 
 /// Somebody who reads from front to back.
 #[derive(Clone, Copy)]
@@ -104,7 +107,7 @@ impl Cache {
         for block in 0..self.size.div_ceil(BLOCK) {
             let length = self.block_length(block);
             let Some((bytes, tail)) = rest.split_at_checked(length) else { break };
-            table.blocks.insert(block, Block::Whole { bytes: Arc::new(bytes.to_vec()), used: 0 });
+            table.blocks.insert(block, Block::Whole { bytes: Arc::new(bytes.to_vec()), used: 0, read: true });
             rest = tail;
         }
     }
@@ -183,8 +186,8 @@ impl Cache {
             table.clock += 1;
             let clock = table.clock;
             match table.blocks.get_mut(&block) {
-                Some(Block::Whole { bytes, used }) => {
-                    *used = clock;
+                Some(Block::Whole { bytes, used, read }) => {
+                    (*used, *read) = (clock, true);
                     return Ok(Arc::clone(bytes));
                 }
                 Some(Block::Failed { kind, text, remedy }) => {
@@ -209,11 +212,8 @@ impl Table {
     fn follow(&mut self, blocks: &Range<u64>, most: u64, end: u64) -> Range<u64> {
         self.clock += 1;
         let clock = self.clock;
-        // Threads that share a walk come a little out of order.
-        let is_near = |reader: &&mut Reader| {
-            let slack = reader.window.max(4);
-            blocks.start <= reader.next.saturating_add(slack) && blocks.end.saturating_add(slack) >= reader.next
-        };
+        let is_near =
+            |reader: &&mut Reader| blocks.start <= reader.next + DISORDER && blocks.end + DISORDER >= reader.next;
         let Some(reader) = self.readers.iter_mut().find(is_near) else {
             let reader = Reader { next: blocks.end, window: 0, used: clock };
             if self.readers.len() >= READERS
@@ -229,8 +229,12 @@ impl Table {
         if blocks.end <= reader.next {
             return 0..0;
         }
+        // Who looks here and there, a little further each time, is not one who reads everything.
+        reader.window = match blocks.start.saturating_sub(reader.next) {
+            0 => (reader.window * 2).clamp(4, most),
+            gap => reader.window.saturating_sub(gap),
+        };
         reader.next = blocks.end;
-        reader.window = (reader.window * 2).clamp(4, most);
         let (next, goal) = (reader.next, (reader.next + reader.window).min(end));
         let half = next + reader.window / 2;
         // In few large requests rather than many small ones: only when half of what is ahead has been used up.
@@ -243,15 +247,17 @@ impl Table {
         matches!(self.blocks.get(&block), Some(Block::UnderWay | Block::Whole { .. }))
     }
 
-    /// Makes room for one more block.
+    /// Makes room for one more block: first goes what was read, the least recently used before others. What nobody has read yet was
+    /// fetched because somebody will; only when it has waited for long is it taken for a mistake.
     fn evict(&mut self, most: u64) {
+        let long_ago = self.clock.saturating_sub(4 * most);
         while (self.blocks.len() as u64).saturating_sub(self.under_way) >= most.saturating_sub(self.under_way).max(1) {
             let whole = self.blocks.iter().filter_map(|(block, state)| match state {
-                Block::Whole { used, .. } => Some((*used, *block)),
-                Block::Failed { .. } => Some((0, *block)),
+                Block::Whole { used, read, .. } => Some((!read && *used > long_ago, *used, *block)),
+                Block::Failed { .. } => Some((false, 0, *block)),
                 Block::UnderWay => None,
             });
-            let Some((_, oldest)) = whole.min() else { return };
+            let Some((_, _, oldest)) = whole.min() else { return };
             if let Some(Block::Whole { bytes, .. }) = self.blocks.remove(&oldest)
                 && let Ok(buffer) = Arc::try_unwrap(bytes)
                 && self.spare.len() < SPARE
@@ -294,7 +300,7 @@ impl Arriving<'_> {
             rest = back;
             if self.buffer.len() == length {
                 let bytes = Arc::new(std::mem::take(&mut self.buffer));
-                self.put(Block::Whole { bytes, used: 0 });
+                self.put(Block::Whole { bytes, used: 0, read: false });
             }
         }
     }
@@ -304,7 +310,6 @@ impl Arriving<'_> {
         let mut table = self.cache.lock();
         table.clock += 1;
         if let Block::Whole { used, .. } = &mut state {
-            // As good as read: what was asked for ahead must not go first.
             *used = table.clock;
         }
         table.blocks.remove(&self.next);

@@ -36,7 +36,7 @@ pub(crate) fn open(text: &str, url: Url, options: &Options) -> Result<Remote> {
     let first = wait(async move { first_answer(client, text, url, &limits).await }, &options.stop)?;
     Ok(match first {
         First::Ranges { source, size, head } => {
-            Remote::Disk(RemoteDisk::new(Arc::new(source), size, &head, &limits, &stop))
+            Remote::Disk(RemoteDisk::new(Arc::new(*source), size, &head, &limits, &stop))
         }
         First::Body { origin, response } => Remote::Stream(RemoteStream::of_body(origin, response, &stop)?),
     })
@@ -50,7 +50,7 @@ pub(crate) fn create(_text: &str, url: &Url, _settings: &UploadSettings, _option
 }
 
 enum First {
-    Ranges { source: HttpSource, size: u64, head: Bytes },
+    Ranges { source: Box<HttpSource>, size: u64, head: Bytes },
     Body { origin: Origin, response: Response },
 }
 
@@ -117,7 +117,8 @@ async fn try_first(client: &Client, text: &str, home: &Url) -> Attempt<First> {
 
 fn ranges(client: &Client, text: &str, home: &Url, place: Url, origin: Origin, size: u64, head: Bytes) -> First {
     let (client, text, home) = (client.clone(), text.to_owned(), home.clone());
-    First::Ranges { source: HttpSource { client, text, home, place: Mutex::new(place), origin, size }, size, head }
+    let source = HttpSource { client, text, home, place: Mutex::new(place), origin, size };
+    First::Ranges { source: Box::new(source), size, head }
 }
 
 fn origin(home: &Url, headers: &HeaderMap) -> Origin {

@@ -51,7 +51,7 @@ const SCHEMES: &[&str] = &["http://", "https://", "s3://", "gs://", "az://"];
 #[must_use]
 pub fn is_meant_by(text: &str) -> bool {
     let begins = |scheme: &&str| text.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme));
-    SCHEMES.iter().any(|scheme| begins(scheme))
+    SCHEMES.iter().any(begins)
 }
 
 /// What is at an address, opened for reading.

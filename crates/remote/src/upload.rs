@@ -9,8 +9,11 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use object_store::{
     MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload,
 };
@@ -18,7 +21,7 @@ use tokio::task::JoinSet;
 use transload_block::{Error, ErrorKind, Result};
 
 use crate::object::{Place, exists};
-use crate::runtime::{runtime, wait};
+use crate::runtime::{PATIENCE, runtime, wait};
 use crate::{Limits, Origin, Stop};
 
 /// How to write a target.
@@ -88,7 +91,10 @@ impl Upload {
     pub fn finish(self) -> Result<u64> {
         let Some(mut inner) = take(&self.shared) else { return Err(ended()) };
         // Once all parts are there, a wish to stop comes too late to be sure of what it would leave.
-        self.stop.check().inspect_err(|_| abandon(take(&self.shared)))?;
+        if let Err(error) = self.stop.check() {
+            abandon(Some(inner));
+            return Err(error);
+        }
         wait(
             async move {
                 let outcome = inner.complete().await;
@@ -108,15 +114,29 @@ impl Drop for Upload {
     }
 }
 
+/// How long a store has to throw away what was sent.
+const FAREWELL: Duration = Duration::from_secs(10);
+
 /// Throws away what was sent, and waits until that is done: a program may end right behind it.
 fn abandon(inner: Option<ObjectUpload>) {
     let Some(mut inner) = inner else { return };
     let aborted = async move {
-        inner.abort().await;
+        // A store that does not answer is not waited for.
+        drop(tokio::time::timeout(FAREWELL, inner.abort()).await);
         Ok(())
     };
     // There is nobody to tell. What a store keeps of a broken upload, its own rules for such parts remove.
     drop(wait(aborted, &Stop::default()));
+}
+
+/// Ends when somebody wishes to stop.
+async fn stopped(stop: &Stop) -> Error {
+    loop {
+        if let Err(error) = stop.check() {
+            return error;
+        }
+        tokio::time::sleep(PATIENCE).await;
+    }
 }
 
 impl Write for UploadWriter {
@@ -129,11 +149,16 @@ impl Write for UploadWriter {
         if taken == room {
             let Some(mut sending) = shared.take() else { return Err(io::Error::other(ended())) };
             let part = std::mem::take(&mut sending.buffer);
+            let stop = self.stop.clone();
+            // A wish to stop ends the sending here and not the waiting for it: what was sent has to be thrown away in order.
             let sent = async move {
-                let outcome = sending.send(part).await;
+                let outcome = match select(pin!(sending.send(part)), pin!(stopped(&stop))).await {
+                    Either::Left((outcome, _)) => outcome,
+                    Either::Right((error, _)) => Err(error),
+                };
                 Ok((sending, outcome))
             };
-            let (sending, outcome) = wait(sent, &self.stop).map_err(io::Error::other)?;
+            let (sending, outcome) = wait(sent, &Stop::default()).map_err(io::Error::other)?;
             *shared = Some(sending);
             outcome.map_err(io::Error::other)?;
         }

@@ -17,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::audit::Entry;
 use crate::problem::{FailureKind, Problem};
+use crate::routes::session;
 use crate::state::{App, Shared};
 
 /// Who asks: the name of the token, or nobody in particular.
@@ -99,14 +100,20 @@ fn admit(app: &App, method: &Method, route: &str, headers: &HeaderMap) -> Result
     if app.is_open && !app.tokens.any() {
         return Ok(Caller("local".to_owned()));
     }
-    let sent = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = sent.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    token.and_then(|(_, token)| app.tokens.name_of(token.trim())).map(Caller).ok_or_else(|| {
+    let token = bearer(headers).or_else(|| session::token(method, headers));
+    token.and_then(|token| app.tokens.name_of(token)).map(Caller).ok_or_else(|| {
         app.metrics.unauthorized.inc();
-        let what = if sent.is_none() { "a token is needed" } else { "the token is not known" };
+        let what = if token.is_none() { "a token is needed" } else { "the token is not known" };
         Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", what)
             .with_remedy("send `Authorization: Bearer TOKEN`; `transload serve token add NAME` makes one")
     })
+}
+
+/// The token of `Authorization: Bearer TOKEN`.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let sent = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let (_, token) = sent?.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))?;
+    Some(token.trim())
 }
 
 /// Refuses what a page of another site had a browser send.

@@ -25,6 +25,7 @@ use tower::ServiceExt;
 use transload::block::{Error, Result};
 
 use crate::config::Config;
+use crate::socket::{Lingering, Patient};
 use crate::state::{App, Shared};
 use crate::{routes, tls};
 
@@ -84,6 +85,7 @@ impl Service {
         let limits = self.app.config.limits.clone();
         let places = Arc::new(Semaphore::new(limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
         let graceful = GracefulShutdown::new();
+        let sweeping = tokio::spawn(sweep(Arc::clone(&self.app)));
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             let taken = tokio::select! {
@@ -107,25 +109,28 @@ impl Service {
                 watcher: graceful.watcher(),
                 _place: place,
             };
-            match &self.tls {
-                None => drop(tokio::spawn(connection.serve(stream))),
-                Some(acceptor) => {
-                    let (acceptor, time) = (acceptor.clone(), limits.head_time);
-                    tokio::spawn(async move {
-                        match tokio::time::timeout(time, acceptor.accept(stream)).await {
-                            Ok(Ok(stream)) => connection.serve(stream).await,
-                            _ => connection.app.metrics.connections_refused.with_label_values(&["tls"]).inc(),
-                        }
-                    });
-                }
-            }
+            tokio::spawn(connection.take(stream, self.tls.clone()));
         }
+        sweeping.abort();
         drop(self.listener);
         tracing::info!(seconds = limits.grace.as_secs(), "stopping: requests may end");
         if tokio::time::timeout(limits.grace, graceful.shutdown()).await.is_err() {
             tracing::warn!("requests that did not end in time are broken off");
         }
         Ok(())
+    }
+}
+
+/// Removes uploads whose time is over, every now and then.
+async fn sweep(app: Shared) {
+    const EVERY: Duration = Duration::from_secs(600);
+    loop {
+        match app.look(|app| routes::uploads::sweep(app)).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "uploads whose time was over"),
+            Err(problem) => tracing::warn!(error = problem.message(), "uploads could not be removed"),
+        }
+        tokio::time::sleep(EVERY).await;
     }
 }
 
@@ -150,6 +155,22 @@ struct Connection {
 }
 
 impl Connection {
+    async fn take(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
+        let limits = &self.app.config.limits;
+        let (time, patience) = (limits.head_time, limits.stall_time);
+        let lingering = Lingering::of(&stream);
+        match tls {
+            None => self.serve(Patient::new(stream, patience)).await,
+            Some(acceptor) => match tokio::time::timeout(time, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => self.serve(Patient::new(stream, patience)).await,
+                _ => return self.app.metrics.connections_refused.with_label_values(&["tls"]).inc(),
+            },
+        }
+        if let Ok(lingering) = lingering {
+            lingering.close().await;
+        }
+    }
+
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let Self { app, router, peer, watcher, _place } = self;
         app.metrics.connections.inc();

@@ -2,6 +2,7 @@
 
 use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 use transload::block::{Error, ErrorKind, Result};
+use transload_jobs::model::{JobKind, JobState};
 
 /// The metrics of one service.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub(crate) struct Metrics {
     pub(crate) disk_bytes: IntCounter,
     pub(crate) spool_bytes: IntGauge,
     pub(crate) unauthorized: IntCounter,
-    pub(crate) jobs: IntGaugeVec,
+    jobs: IntGaugeVec,
 }
 
 /// Upper bounds of the buckets in seconds: an inspection takes milliseconds, an upload may take an hour.
@@ -74,9 +75,20 @@ impl Metrics {
             disk_bytes: counter("transload_disk_bytes_total", "Bytes of disks that were converted in one pass.")?,
             spool_bytes: gauge("transload_spool_bytes", "Bytes stored for the time of a conversion.")?,
             unauthorized: counter("transload_unauthorized_total", "Requests without a right token.")?,
-            jobs: gauges("transload_jobs", "Jobs by their state.", &["state"])?,
+            jobs: gauges("transload_jobs", "Jobs by their kind and state.", &["kind", "state"])?,
             registry,
         })
+    }
+
+    /// Sets how many jobs there are of each kind in each state; what is not counted is none.
+    pub(crate) fn set_jobs(&self, counts: &[(JobKind, JobState, u64)]) {
+        for kind in JobKind::ALL {
+            for state in JobState::ALL {
+                let count = counts.iter().find(|(its, in_state, _)| (*its, *in_state) == (kind, state));
+                let count = i64::try_from(count.map_or(0, |(_, _, count)| *count)).unwrap_or(i64::MAX);
+                self.jobs.with_label_values(&[kind.as_str(), state.as_str()]).set(count);
+            }
+        }
     }
 
     /// All of them in Prometheus' text format.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::OpenApi as Description;
+use utoipa::openapi::{Content, OpenApi as Description, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use crate::{reference, routes};
@@ -44,8 +44,30 @@ impl Modify for Token {
 /// The OpenAPI document in JSON.
 #[must_use]
 pub fn document() -> String {
-    let (_, description) = routes::described().split_for_parts();
+    let (_, mut description) = routes::described().split_for_parts();
+    complete(&mut description);
     to_json(&description)
+}
+
+/// Says of every route what every route may answer: that there is no token, or that something else went wrong.
+pub(crate) fn complete(description: &mut Description) {
+    let failure = || {
+        let content = Content::new(Some(Ref::from_schema_name("FailureDocument")));
+        ResponseBuilder::new().content("application/json", content)
+    };
+    for item in description.paths.paths.values_mut() {
+        let methods = [&mut item.get, &mut item.post, &mut item.put, &mut item.delete, &mut item.patch];
+        for operation in methods.into_iter().flatten() {
+            let responses = &mut operation.responses.responses;
+            let is_open = operation.security.as_ref().is_some_and(|ways| ways.iter().all(|way| *way == Default::default()));
+            if !is_open {
+                let answer = failure().description("No token that is known was sent.").build();
+                responses.entry("401".to_owned()).or_insert_with(|| answer.into());
+            }
+            let answer = failure().description("Anything else went wrong.").build();
+            responses.entry("default".to_owned()).or_insert_with(|| answer.into());
+        }
+    }
 }
 
 fn to_json(description: &Description) -> String {

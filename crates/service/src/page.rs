@@ -16,10 +16,25 @@ use crate::state::Shared;
 /// Name, type and bytes of a file of the page.
 type Asset = (&'static str, &'static str, &'static [u8]);
 
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
 /// The files, by their names below `/assets/`.
 const ASSETS: &[Asset] = &[
     ("page.css", "text/css; charset=utf-8", include_bytes!("../assets/page.css")),
-    ("page.js", "text/javascript; charset=utf-8", include_bytes!("../assets/page.js")),
+    ("api.js", SCRIPT, include_bytes!("../assets/api.js")),
+    ("convert.js", SCRIPT, include_bytes!("../assets/convert.js")),
+    ("dom.js", SCRIPT, include_bytes!("../assets/dom.js")),
+    ("files.js", SCRIPT, include_bytes!("../assets/files.js")),
+    ("image.js", SCRIPT, include_bytes!("../assets/image.js")),
+    ("jobs.js", SCRIPT, include_bytes!("../assets/jobs.js")),
+    ("live.js", SCRIPT, include_bytes!("../assets/live.js")),
+    ("main.js", SCRIPT, include_bytes!("../assets/main.js")),
+    ("progress.js", SCRIPT, include_bytes!("../assets/progress.js")),
+    ("session.js", SCRIPT, include_bytes!("../assets/session.js")),
+    ("text.js", SCRIPT, include_bytes!("../assets/text.js")),
+    ("theme.js", SCRIPT, include_bytes!("../assets/theme.js")),
+    ("transfer.js", SCRIPT, include_bytes!("../assets/transfer.js")),
+    ("tree.js", SCRIPT, include_bytes!("../assets/tree.js")),
     ("reference.css", "text/css; charset=utf-8", include_bytes!("../assets/reference.css")),
     ("icon.svg", "image/svg+xml", include_bytes!("../assets/icon.svg")),
 ];

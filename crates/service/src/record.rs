@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
 use tokio::task::JoinHandle;
-use transload::block::{Error, ErrorKind};
+use transload::block::Error;
 use transload::convert::{Cancel, Progress, ProgressDelta};
 use transload_jobs::model::{JobError, JobErrorKind, JobProgress, JobRequest, JobResult};
 use transload_jobs::store::{Beat, Outcome, Pulse};
@@ -89,11 +89,6 @@ impl Record {
         Ok(Self { app: Arc::clone(app), id, token, meter, beats, runtime, is_told: false })
     }
 
-    /// The job's id.
-    pub(crate) fn id(&self) -> &str {
-        &self.id
-    }
-
     /// Says what became of it.
     pub(crate) async fn end(mut self, outcome: Result<(JobResult, Vec<String>), JobError>) {
         self.is_told = true;
@@ -146,9 +141,4 @@ pub(crate) fn told(app: &Shared, error: &Error) -> JobError {
         *cause = app.shown(cause);
     }
     told
-}
-
-/// Whether a conversion stopped as somebody asked its job to.
-pub(crate) fn is_cancelled(error: &Error) -> bool {
-    error.kind() == ErrorKind::Cancelled
 }

@@ -62,6 +62,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("dmg2img", "dmg2img"),
     ("7z", "7zip"),
     ("ewfacquire", "ewf-tools"),
+    ("curl", "curl"),
     ("restic", "restic"),
     ("unsquashfs", "squashfs-tools"),
 ];

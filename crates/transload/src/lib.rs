@@ -12,8 +12,9 @@
 //! the files of many disks, [`nbd`] a server and a client of disks over a network, [`remote`] disks at addresses of servers and
 //! object stores. What stands here is the short way for files.
 //!
-//! Everything is synchronous; devices are `Send + Sync` and read by any number of threads at once. Images are hostile
-//! input: an image opened here pulls in no file outside its own folder unless [`image::ReferenceGate`] is told otherwise.
+//! Everything is synchronous (asynchronous programs have `transload::tokio`, behind the feature of that name); devices are
+//! `Send + Sync` and read by any number of threads at once. Images are hostile input: an image opened here pulls in no file
+//! outside its own folder unless [`image::ReferenceGate`] is told otherwise.
 //!
 //! How to watch a job, to follow it event by event and to stop it, is in [`progress`], with an example of each.
 //!
@@ -70,6 +71,8 @@ pub mod import;
 pub mod location;
 pub mod progress;
 pub mod repack;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 pub mod upload;
 pub mod validate;
 

@@ -24,8 +24,10 @@ use transload_block::{BlockRead, BlockReadExt, Concat, Error, ErrorKind, Result,
 use transload_convert::{Cancel, Progress, ProgressDelta, Report, Settings};
 use transload_image::codec::Level;
 use transload_image::{Access, OpenSettings, Opened, ReferenceGate, Source, open};
+use transload_remote::{Options, Stop};
 
 use crate::export::{Contents, EngineSettings, MachineProgress, Packager, Part, Payload, compress, file_stem};
+use crate::location::{self, Location};
 use crate::validate::{Examination, Soundness, ValidateSettings, rewriting_rules};
 
 /// How to repack.
@@ -138,10 +140,12 @@ struct Repack<'a> {
 /// `force`; `Denied` when the target exists; what the disks and the operating system answer.
 pub fn repack(from: &Path, to: &Path, settings: &RepackSettings) -> Result<RepackReport> {
     let started = Instant::now();
-    let source = Source::from_path(from, Access::ReadOnly)?;
+    let cancel = settings.cancel.clone();
+    let network = Options { stop: Stop::when(move || cancel.is_cancelled()), ..Options::default() };
+    let source = location::open(&Location::of(from), Access::ReadOnly, &network)?.anywhere()?;
     let examine = ValidateSettings { threads: settings.threads, cancel: settings.cancel.clone(), progress: None };
     let examination = Examination::of(&source, &examine)?;
-    let context = |error: Error| error.context(from.display());
+    let context = |error: Error| error.context(Location::of(from).shown());
     let mut warnings = refuse(&examination, settings.force).map_err(context)?;
     let index = Index::read(&**source.bytes()).map_err(context)?;
     let (repack, mut files) = Repack::new(&source, &index, &examination, settings).map_err(context)?;

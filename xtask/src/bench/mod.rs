@@ -1,14 +1,17 @@
 //! `cargo xtask bench`: Transload and qemu-img in turn on the same disks, and a table of the ratios.
 
+mod archive;
 mod cases;
 mod disks;
 mod measure;
 mod parts;
+mod remote;
 mod report;
 mod results;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -66,6 +69,14 @@ enum What {
     Codecs,
     /// Allocations for each unit of a compressed image, of which there must be none
     Allocations,
+    /// A qcow2 on a server some way off, against a download and against QEMU's client
+    Remote,
+    /// Archives of a disk and of the same after a kernel upgrade, against restic, borg and tar
+    Archive,
+    /// Reading through NBD and FUSE, beside other servers
+    Serving,
+    /// Reading a file by threads and by io_uring
+    IoUring,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -74,7 +85,28 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         What::Conversions => conversions(arguments),
         What::Codecs => parts::codecs(&disks::built("real", &disk)?, arguments.print),
         What::Allocations => parts::allocations(),
+        What::Remote => {
+            let program = arguments.program.clone().map_or_else(built_program, Ok)?;
+            let _clean = Folder::make(&arguments.memory)?;
+            remote::measure(&program, &disks::built("real", &disk)?, &arguments.memory, arguments.runs, arguments.print)
+        }
+        What::Archive => {
+            let program = arguments.program.clone().map_or_else(built_program, Ok)?;
+            archive::run_all(&program, &disks::built("real", &disk)?, &disk, arguments.print)
+        }
+        What::Serving => serving(arguments, &disk),
+        What::IoUring => parts::io_uring(&disks::built("real", &disk)?),
     }
+}
+
+fn serving(arguments: &Arguments, disk: &Path) -> Result<()> {
+    let program = arguments.program.clone().map_or_else(built_program, Ok)?;
+    let raw = disks::built("real", disk)?;
+    let qcow2 = disk.join("serving.qcow2");
+    run_command(Command::new(&program).args(["convert", "-q", "--force"]).args([&raw, &qcow2]))?;
+    let outcome = parts::serving(&program, &raw, &qcow2);
+    std::fs::remove_file(&qcow2)?;
+    outcome
 }
 
 fn conversions(arguments: &Arguments) -> Result<()> {

@@ -31,6 +31,16 @@ pub(super) fn allocations() -> Result<()> {
     run(&mut program("run", "allocations", &[]))
 }
 
+/// Reads `raw` and `qcow2`, the same disk twice, through our servers and others', and prints what each took.
+pub(super) fn serving(transload: &Path, raw: &Path, qcow2: &Path) -> Result<()> {
+    run(&mut program("run", "serving", &[transload.as_os_str(), raw.as_os_str(), qcow2.as_os_str()]))
+}
+
+/// Reads `disk` by threads and by io_uring, and prints what each took.
+pub(super) fn io_uring(disk: &Path) -> Result<()> {
+    run(&mut program("run", "io_uring", &[disk.as_os_str()]))
+}
+
 fn program(task: &str, name: &str, arguments: &[&OsStr]) -> Command {
     let mut command = cargo(&[task, "--quiet", "--release", "--bin", name]);
     command.arg("--manifest-path").arg(root().join("bench").join("Cargo.toml"));

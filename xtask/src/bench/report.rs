@@ -12,6 +12,8 @@ use crate::process::{output, root};
 /// The generated parts of the page, by the comment that begins each.
 pub(crate) const CONVERSIONS: &str = "<!-- begin generated: cargo xtask bench -->";
 pub(crate) const CODECS: &str = "<!-- begin generated: cargo xtask bench codecs -->";
+pub(crate) const REMOTE: &str = "<!-- begin generated: cargo xtask bench remote -->";
+pub(crate) const ARCHIVE: &str = "<!-- begin generated: cargo xtask bench archive -->";
 const END: &str = "<!-- end generated -->";
 
 /// Renders all tables: the ratios first, then every figure.
@@ -123,10 +125,15 @@ fn size(row: &Row) -> f64 {
 
 /// Replaces the generated part of docs/benchmarks.md that `begin` stands in front of.
 pub(crate) fn write(begin: &str, text: &str) -> Result<()> {
-    let path = root().join("docs").join("benchmarks.md");
+    write_into("benchmarks.md", begin, text)
+}
+
+/// Replaces the generated part of a page in docs that `begin` stands in front of.
+pub(crate) fn write_into(page: &str, begin: &str, text: &str) -> Result<()> {
+    let path = root().join("docs").join(page);
     let page = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let (before, rest) = page.split_once(begin).context("docs/benchmarks.md has no generated part")?;
-    let (_, after) = rest.split_once(END).context("docs/benchmarks.md has no end of the generated part")?;
+    let (before, rest) = page.split_once(begin).context("the page has no generated part")?;
+    let (_, after) = rest.split_once(END).context("the page has no end of the generated part")?;
     std::fs::write(&path, format!("{before}{begin}\n{text}{END}{after}"))?;
     eprintln!("wrote {}", path.display());
     Ok(())

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use transload_block::{BlockRead, BlockReadExt, Error, ErrorKind, Memory, Result, Slice, is_all_zero};
-use transload_filesystem::{self as filesystem, FileKind, FileSystem, FileSystemExt, Follow, Metadata, Owner};
+use transload_filesystem::{self as filesystem, FileKind, FileSystemExt, Follow, Metadata, Owner};
 use transload_volume::{Contents as TableContents, Role, Scheme, Usage, Volume};
 
 use super::files::Reader;
@@ -49,7 +49,7 @@ struct Made {
 }
 
 enum Item {
-    Entry(Entry),
+    Entry(Box<Entry>),
     Folder(Made),
 }
 
@@ -57,7 +57,7 @@ impl Made {
     /// Puts an entry at a path of names that are separated by `/`.
     fn put(&mut self, path: &str, entry: Entry) {
         match path.split_once('/') {
-            None => drop(self.entries.insert(path.to_owned(), Item::Entry(entry))),
+            None => drop(self.entries.insert(path.to_owned(), Item::Entry(Box::new(entry)))),
             Some((first, rest)) => {
                 let folder = self.entries.entry(first.to_owned()).or_insert_with(|| Item::Folder(Self::default()));
                 if let Item::Folder(folder) = folder {
@@ -90,8 +90,8 @@ impl DiskWalk<'_, '_> {
         let before = self.before();
         let mut sidecar = self.sidecar();
         let volumes: Vec<Volume> = self.disk.volumes.iter().cloned().collect();
-        for volume in &volumes {
-            let entry = self.volume(volume, before.as_ref(), &mut made)?;
+        for (number, volume) in (1..).zip(&volumes) {
+            let entry = self.volume(number, volume, before.as_ref(), &mut made)?;
             sidecar.volumes.push(entry);
         }
         sidecar.gaps = self.gaps(&mut made)?;
@@ -151,6 +151,7 @@ impl DiskWalk<'_, '_> {
 
     fn volume(
         &mut self,
+        number: u64,
         volume: &Volume,
         before: Option<&(Arc<View>, Sidecar)>,
         made: &mut Made,
@@ -192,7 +193,7 @@ impl DiskWalk<'_, '_> {
         let only_head = usage == Some(Usage::Swap) || is_member_of_group;
         let wanted = match &self.settings.raw {
             RawVolumes::All => true,
-            RawVolumes::Named(names) => names.iter().any(|name| *name == entry.name),
+            RawVolumes::Named(names) => names.contains(&entry.name),
             RawVolumes::Unreadable => false,
         };
         let is_raw = wanted || (opened.is_none() && !only_head);
@@ -216,7 +217,7 @@ impl DiskWalk<'_, '_> {
                 report: self.report,
                 filesystem: &*filesystem,
                 place,
-                device: (self.number + 1) << 16 | hash(&entry.name),
+                device: (self.number + 1) << 32 | number,
                 linked: HashMap::new(),
             };
             let root = walker.walk(name.as_bytes(), parent)?;
@@ -288,18 +289,13 @@ impl DiskWalk<'_, '_> {
         let mut entries = Vec::new();
         for (name, item) in made.entries {
             entries.push(match item {
-                Item::Entry(entry) => entry,
+                Item::Entry(entry) => *entry,
                 Item::Folder(folder) => self.made(&name, folder)?,
             });
         }
         let node = Node::new(name.as_bytes(), &self.metadata(FileKind::Directory, 0));
         Ok(Entry::Folder(node, self.folders.finish(entries)?))
     }
-}
-
-/// A number below 2^15 of a name.
-fn hash(name: &str) -> u64 {
-    name.bytes().fold(7, |all, byte| (all * 31 + u64::from(byte)) & 0x7fff)
 }
 
 fn describe(volume: &Volume) -> VolumeEntry {

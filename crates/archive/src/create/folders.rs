@@ -58,7 +58,7 @@ impl<'a> Folders<'a> {
         let bytes = Tree { nodes }.to_bytes()?;
         let id = Id::of(&bytes);
         // Known at once: the folder above need not wait for the threads.
-        drop(slot.set(Some(id)));
+        let _ = slot.set(Some(id));
         let (kind, packing, slot) = (BlobKind::Tree, Packing::Zstd(LEVEL), Slot::default());
         self.workshop.submit(Job { kind, bytes, packing, id: Some(id), slot })
     }

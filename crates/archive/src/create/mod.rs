@@ -39,7 +39,7 @@ use packer::Packer;
 use workers::Workshop;
 
 /// Bytes of chunks that may wait for the threads.
-const IN_FLIGHT: usize = 48 << 20;
+const IN_FLIGHT: usize = 24 << 20;
 
 /// Who looks on while a snapshot is made or read: for progress, and to stop it. All calls may come from any thread.
 pub trait Watch: Sync {
@@ -195,6 +195,7 @@ pub fn create(
 ) -> Result<Report> {
     check_names(disks)?;
     let lock = repository.lock(false)?;
+    repository.reload()?;
     let packer = Packer::new(repository);
     // What a run stored that was stopped.
     let (adopted, damaged) = adopt_packs(&repository.store, &repository.key, &mut repository.index_mut())?;

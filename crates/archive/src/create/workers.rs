@@ -92,7 +92,7 @@ impl<'a> Workshop<'a> {
                 self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             });
             // Nobody else sets it.
-            drop(job.slot.set(id.ok()));
+            let _ = job.slot.set(id.ok());
         }
     }
 

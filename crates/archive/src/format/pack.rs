@@ -24,7 +24,7 @@ pub(crate) const LONGEST_BLOB: u32 = 512 << 20;
 /// What a blob is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum BlobKind {
+pub(crate) enum BlobKind {
     /// A piece of a file.
     Data,
     /// A folder.

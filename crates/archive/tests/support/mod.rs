@@ -10,10 +10,10 @@ use transload_block::{BlockRead, BlockReadExt};
 use transload_filesystem::{FileKind, FileSystem, FileSystemExt};
 use transload_testkit::witness;
 
-pub const PASSWORD: &str = "correct horse";
+pub(crate) const PASSWORD: &str = "correct horse";
 
 /// Bytes that no compression makes shorter, the same for the same seed.
-pub fn noise(length: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
     let mut next = || {
         state ^= state << 13;
@@ -25,7 +25,7 @@ pub fn noise(length: usize, seed: u64) -> Vec<u8> {
 }
 
 /// A tree with every kind of file that can be made without being root.
-pub fn tree(root: &Path) {
+pub(crate) fn tree(root: &Path) {
     let at = |name: &str| root.join(name);
     for folder in ["etc", "usr/lib", "usr/bin", "var/log", "home/user", "empty"] {
         fs::create_dir_all(at(folder)).unwrap();
@@ -57,15 +57,13 @@ pub fn tree(root: &Path) {
 
 /// What is compared besides what every tree is compared by.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Strictness {
-    pub holes: bool,
-    pub access: bool,
-    /// Times and owners of folders too; restic sets them, an unprivileged copy cannot always.
-    pub link_times: bool,
+pub(crate) struct Strictness {
+    pub(crate) holes: bool,
+    pub(crate) access: bool,
 }
 
 /// Compares two trees entry by entry, and answers how many there were.
-pub fn compare(one: &dyn FileSystem, other: &dyn FileSystem, strict: Strictness) -> usize {
+pub(crate) fn compare(one: &dyn FileSystem, other: &dyn FileSystem, strict: Strictness) -> usize {
     let list = |filesystem: &dyn FileSystem| -> Vec<_> {
         filesystem.walk(filesystem.root()).map(|visit| visit.unwrap()).collect()
     };
@@ -117,14 +115,14 @@ fn long_holes(file: &dyn BlockRead) -> Vec<(u64, u64)> {
 }
 
 /// A file that holds the password.
-pub fn password_file(folder: &Path) -> PathBuf {
+pub(crate) fn password_file(folder: &Path) -> PathBuf {
     let path = folder.join("password");
     fs::write(&path, PASSWORD).unwrap();
     path
 }
 
 /// Runs restic on a repository, which has to succeed.
-pub fn restic(repository: &Path, password: &Path, arguments: &[&OsStr]) -> String {
+pub(crate) fn restic(repository: &Path, password: &Path, arguments: &[&OsStr]) -> String {
     let first = [
         "--no-cache".as_ref(),
         "-r".as_ref(),

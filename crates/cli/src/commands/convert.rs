@@ -11,10 +11,11 @@ use serde::Serialize;
 use transload::block::{Error, ErrorKind, Result};
 use transload::convert::{
     Cancel, Compression, CompressionKind, DigestKind, Input, Output, Plan, Preallocation, Progress, Report, Settings,
+    convert_resumable,
 };
 use transload::image::codec::Level;
 use transload::image::{Format, OptionValues};
-use transload::location::Location;
+use transload::location::{self, Location};
 use transload::remote::Checksum;
 use transload::upload;
 
@@ -31,10 +32,10 @@ use crate::{help, input, interrupt, progress, target};
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES, after_long_help = long_help())]
 pub(crate) struct Arguments {
-    /// The image to read; - is standard input
+    /// The image to read: a file, an address (http, https, s3, gs, az, nbd), - for standard input
     #[arg(value_name = "SRC")]
     source: PathBuf,
-    /// The image to write; - is standard output
+    /// The image to write: a file, an address (s3, gs, az, nbd), - for standard output
     #[arg(value_name = "DST")]
     target: PathBuf,
     /// The source's format; found out from its bytes when not given
@@ -77,6 +78,9 @@ pub(crate) struct Arguments {
     /// The digest that the source's bytes must have, such as sha256:…; nothing appears if they have another
     #[arg(long, value_name = "ALGORITHM:HEX", value_parser = args::checksum)]
     checksum: Option<Checksum>,
+    /// Go on where an earlier run of the same conversion was interrupted, and leave a checkpoint beside the target if this one is
+    #[arg(long)]
+    resume: bool,
     /// Say how it would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -130,6 +134,9 @@ Examples:
   transload convert -O vmdk -o subformat=streamOptimized disk.qcow2 disk.vmdk
   transload convert --source-option snapshot=before disk.qcow2 before.raw
   curl -sL https://example.org/disk.vmdk | transload convert - disk.qcow2
+  transload convert --checksum sha256:9f86… https://example.org/disk.qcow2 disk.vmdk
+  transload convert --resume https://example.org/disk.qcow2 disk.raw
+  transload convert disk.vmdk s3://images/disk.qcow2
   transload convert disk.raw.xz disk.qcow2
   ssh host cat disk.raw | transload convert --spool - disk.qcow2
   transload convert disk.qcow2 -O raw - | zstd > disk.raw.zst";
@@ -167,6 +174,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
 }
 
 fn execute(arguments: &Arguments, to_pipe: bool, cancel: &Cancel) -> Result<Verdict> {
+    let is_file = matches!(Location::of(&arguments.target), Location::File(_)) && !to_pipe;
+    if arguments.resume && (!is_file || input::is_standard_stream(&arguments.source)) {
+        let text = "--resume is for a source that is named and a target that is a file";
+        return Err(Error::new(ErrorKind::InvalidInput, text).with_remedy("leave out --resume"));
+    }
     let display = if arguments.dry_run { None } else { progress::start(arguments.progress.when()) };
     let settings = Settings {
         progress: display.as_ref().map(|(meter, _)| Arc::clone(meter) as Arc<dyn Progress>),
@@ -191,6 +203,10 @@ fn to_place(arguments: &Arguments, settings: &Settings, cancel: &Cancel) -> Resu
     let plan = Plan::new(&input, &output, settings)?;
     if arguments.dry_run {
         return dry_run(&plan, arguments.json).map(|_| None);
+    }
+    if arguments.resume {
+        let mark = location::fingerprint(&Location::of(&arguments.source), &input, &input::network(cancel))?;
+        return convert_resumable(input, &arguments.target, &mark, settings).map(Some);
     }
     plan.run(input, output, settings).map(Some)
 }

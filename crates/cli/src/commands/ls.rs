@@ -48,14 +48,29 @@ struct Row {
     metadata: Metadata,
 }
 
+/// How files are listed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Style {
+    pub(super) long: bool,
+    pub(super) recursive: bool,
+    pub(super) directory: bool,
+    pub(super) json: bool,
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
     let place = files::open(&arguments.address, &arguments.files)?;
-    let follow = if arguments.long || arguments.directory { Follow::AllButLast } else { Follow::All };
-    let found = place.resolve(&arguments.address, follow)?;
+    let Arguments { long, recursive, directory, json, .. } = *arguments;
+    list(&place, arguments.address.path.as_deref().unwrap_or(b"/"), Style { long, recursive, directory, json })
+}
+
+/// Lists what stands at a path.
+pub(super) fn list(place: &Place, path: &[u8], style: Style) -> Result<Verdict> {
+    let follow = if style.long || style.directory { Follow::AllButLast } else { Follow::All };
+    let found = place.filesystem.resolve(path, follow).map_err(|error| error.context(&place.name))?;
     let metadata = place.filesystem.stat(found.id).map_err(|error| place.context(error, &found.path))?;
     let start = Row { path: found.path, id: found.id, metadata };
-    let mut list = List { place: &place, arguments, text: Text::new(), documents: Vec::new(), failure: None };
-    if arguments.directory || start.metadata.kind != FileKind::Directory {
+    let mut list = List { place, style, text: Text::new(), documents: Vec::new(), failure: None };
+    if style.directory || start.metadata.kind != FileKind::Directory {
         list.rows(&[start])?;
     } else {
         list.folder(&start)?;
@@ -65,7 +80,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
 
 struct List<'a> {
     place: &'a Place,
-    arguments: &'a Arguments,
+    style: Style,
     text: Text,
     documents: Vec<show::FileDocument>,
     /// The first folder that could not be read; the others are listed all the same.
@@ -75,7 +90,7 @@ struct List<'a> {
 impl List<'_> {
     /// Lists a folder, and with `-R` those in it, one after another.
     fn folder(&mut self, start: &Row) -> Result<()> {
-        if !self.arguments.recursive {
+        if !self.style.recursive {
             let rows = self.children(start)?;
             return self.rows(&rows);
         }
@@ -99,7 +114,7 @@ impl List<'_> {
                     continue;
                 }
             }
-            if !self.arguments.json {
+            if !self.style.json {
                 let blank = if folder.is_some() { "\n" } else { "" };
                 self.text.line(format_args!("{blank}{}:", show::name(&row.path)))?;
             }
@@ -142,14 +157,14 @@ impl List<'_> {
             }
             _ => Ok(None),
         };
-        if self.arguments.json {
+        if self.style.json {
             for row in rows {
                 let target = target(row)?;
                 self.documents.push(show::FileDocument::new(&row.path, row.id.0, &row.metadata, target.as_deref()));
             }
             return Ok(());
         }
-        if !self.arguments.long {
+        if !self.style.long {
             for row in rows {
                 self.text.line(show::name(last(&row.path)))?;
             }
@@ -185,7 +200,7 @@ impl List<'_> {
         if let Some(failure) = self.failure {
             return Err(failure);
         }
-        if self.arguments.json {
+        if self.style.json {
             text::json(&Document { files: self.documents })?;
         }
         Ok(Verdict::Done)

@@ -1,5 +1,6 @@
 //! The commands: one file each, and here the table of them and what happens around every one.
 
+mod archive;
 mod cat;
 mod check;
 mod chmod;
@@ -31,6 +32,7 @@ mod repack;
 mod resize;
 mod rm;
 mod script;
+mod serve;
 mod stat;
 mod tar;
 mod validate;
@@ -90,7 +92,9 @@ enum Command {
     Mkfs(mkfs::Arguments),
     Script(script::Arguments),
     Mount(mount::Arguments),
+    Archive(archive::Arguments),
     Nbd(nbd::Arguments),
+    Serve(Box<serve::Arguments>),
     Formats(formats::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -120,7 +124,9 @@ impl Command {
             Self::Find(arguments) => arguments.json,
             Self::Mkfs(arguments) => arguments.json,
             Self::Script(arguments) => arguments.json,
+            Self::Archive(arguments) => arguments.json(),
             Self::Formats(arguments) => arguments.json,
+            Self::Serve(arguments) => arguments.json(),
             Self::Cat(_) | Self::Tar(_) | Self::Cp(_) | Self::Mkdir(_) | Self::Rm(_) => false,
             Self::Chmod(_)
             | Self::Chown(_)
@@ -163,7 +169,9 @@ impl Command {
             Self::Mkfs(arguments) => mkfs::run(arguments),
             Self::Script(arguments) => script::run(arguments),
             Self::Mount(arguments) => mount::run(arguments),
+            Self::Archive(arguments) => archive::run(arguments),
             Self::Nbd(arguments) => nbd::run(arguments),
+            Self::Serve(arguments) => serve::run(arguments),
             Self::Formats(arguments) => formats::run(arguments),
             Self::Completions(arguments) => completions::run(arguments),
             Self::Man(arguments) => man::run(arguments),

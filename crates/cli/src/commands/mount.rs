@@ -9,28 +9,32 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use clap::Args;
+use transload::archive::{Repository, Snapshot};
 use transload::block::{Error, ErrorKind, Result};
 use transload::image::{Access, OpenSettings, Opened, open};
-use transload::mount::{Disk, Event, Mount, MountSettings, Tree};
+use transload::mount::{Disk, Event, Files, Mount, MountSettings, Tree};
 use transload::open_overlay;
 
+use super::archive::{self, password::PasswordArgs};
 use crate::args::{self, ReadArgs};
 use crate::failure::{self, Verdict};
 use crate::volumes::{self, VolumeArgs};
 use crate::{input, interrupt, text};
 
-/// Show an image as folders: its disk, its partitions and their files
+/// Show an image as folders: its disk, its partitions and their files; or the snapshots of an archive
 ///
 /// DIR/disk.raw is the disk as a guest sees it, DIR/partitions/N.raw a partition, DIR/fs/N/ the files in it. It serves until it is
 /// interrupted or DIR is unmounted; then it writes what is still in memory and ends. DIR is printed when everything is there.
 /// The image is not changed; with --overlay the disk and its partitions can be written, and the writes go to a file.
+///
+/// Of an archive, DIR/snapshots/TIME/ has the files of a snapshot, DIR/ids/ID/ the same by its first digits, DIR/latest/ those of the last one.
 #[derive(Args, Debug)]
 #[command(
     after_help = "Examples:\n  transload mount disk.vmdk /mnt\n  transload mount --background --overlay changes.qcow2 disk.qcow2 /mnt\n  fusermount3 -u /mnt"
 )]
 pub(crate) struct Arguments {
-    /// The image
-    #[arg(value_name = "IMG")]
+    /// The image, or the folder of an archive
+    #[arg(value_name = "IMG|ARCHIVE")]
     image: PathBuf,
     /// The folder to show it in
     #[arg(value_name = "DIR")]
@@ -39,6 +43,8 @@ pub(crate) struct Arguments {
     read: ReadArgs,
     #[command(flatten)]
     volumes: VolumeArgs,
+    #[command(flatten)]
+    password: PasswordArgs,
     /// Let the disk and its partitions be written; what is written goes to FILE, a qcow2 overlay that is made if it does not exist
     #[arg(long, value_name = "FILE")]
     overlay: Option<PathBuf>,
@@ -63,6 +69,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
     if arguments.background && !arguments.behind {
         return start_behind(arguments);
     }
+    if Repository::is_at(&arguments.image) {
+        let tree = archive_tree(arguments)?;
+        serve(arguments, tree, "an archive")?;
+        return Ok(Verdict::Done);
+    }
     let opened = open_image(arguments)?;
     let disk = disk(arguments, &opened)?;
     let others = volumes::open_others(&arguments.read, &arguments.volumes)?;
@@ -72,6 +83,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
     for note in &notes {
         eprintln!("transload: {}#{}: not shown: {}", arguments.image.display(), note.volume, note.error);
     }
+    let served = serve(arguments, tree, &text::exact_size(opened.device.size()));
+    if let Some(top) = opened.layers.first().and_then(|layer| layer.writer.as_ref()) {
+        top.finish()?;
+    }
+    served?;
+    Ok(Verdict::Done)
+}
+
+/// Mounts `tree`, and comes back when it is unmounted.
+fn serve(arguments: &Arguments, tree: Tree, what: &str) -> Result<()> {
     let default = MountSettings::default();
     let settings = MountSettings {
         name: arguments.image.display().to_string(),
@@ -86,16 +107,49 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Verdict> {
             failure::report(&error, false);
         }
     })?;
-    announce(arguments, opened.device.size())?;
+    announce(arguments, what)?;
     if arguments.behind {
         let_go_of_terminal()?;
     }
-    let served = mount.wait();
-    if let Some(top) = opened.layers.first().and_then(|layer| layer.writer.as_ref()) {
-        top.finish()?;
+    mount.wait()
+}
+
+/// The snapshots of an archive. Each is opened when somebody looks into it.
+fn archive_tree(arguments: &Arguments) -> Result<Tree> {
+    if arguments.overlay.is_some() {
+        let text = format!("{}: an archive is not written through a mount", arguments.image.display());
+        return Err(Error::new(ErrorKind::InvalidInput, text));
     }
-    served?;
-    Ok(Verdict::Done)
+    let repository = archive::open::open(&arguments.image, &arguments.password)?;
+    for note in repository.notes() {
+        eprintln!("transload: {note}");
+    }
+    let (mut snapshots, damaged) = repository.snapshots_and_damage()?;
+    for (id, error) in &damaged {
+        eprintln!("transload: {}: snapshot {}: not shown: {error}", arguments.image.display(), id.short());
+    }
+    snapshots.sort_by_key(|snapshot| (snapshot.time, snapshot.id));
+    let files = |snapshot: &Snapshot| {
+        let (repository, snapshot) = (Arc::clone(&repository), snapshot.clone());
+        Files::lazy(move || repository.files(&snapshot))
+    };
+    let mut tree = Tree::new();
+    tree.folder(&["snapshots"])?;
+    tree.folder(&["ids"])?;
+    for snapshot in &snapshots {
+        let (time, id) = (snapshot.time.to_string(), snapshot.id);
+        // Two of the same moment, or of the same first digits, are told apart by all of their digits.
+        if tree.filesystem(&["snapshots", &time], files(snapshot)).is_err() {
+            tree.filesystem(&["snapshots", &format!("{time}-{id}")], files(snapshot))?;
+        }
+        if tree.filesystem(&["ids", &id.short()], files(snapshot)).is_err() {
+            tree.filesystem(&["ids", &id.to_string()], files(snapshot))?;
+        }
+    }
+    if let Some(last) = snapshots.last() {
+        tree.filesystem(&["latest"], files(last))?;
+    }
+    Ok(tree)
 }
 
 fn open_image(arguments: &Arguments) -> Result<Opened> {
@@ -142,17 +196,17 @@ fn tell(event: &Event, quiet: bool) {
 }
 
 /// Says that it is mounted: the folder on standard output, the rest to people.
-fn announce(arguments: &Arguments, size: u64) -> Result<()> {
+fn announce(arguments: &Arguments, what: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     let written = writeln!(stdout, "{}", arguments.folder.display()).and_then(|()| stdout.flush());
     written.map_err(|error| Error::io("standard output", error))?;
     if !arguments.quiet {
-        let (image, size) = (arguments.image.display(), text::exact_size(size));
+        let image = arguments.image.display();
         let how = match &arguments.overlay {
             Some(overlay) => format!("writes go to {}", overlay.display()),
             None => "read-only".to_owned(),
         };
-        eprintln!("transload: {image}: mounted, {size}, {how}");
+        eprintln!("transload: {image}: mounted, {what}, {how}");
     }
     Ok(())
 }

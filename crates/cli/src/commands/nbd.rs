@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::{ArgGroup, Args, ValueEnum};
 use transload::block::{BlockWrite, Error, ErrorKind, Result};
 use transload::image::{Access, OpenSettings, Opened, open};
+use transload::location::Location;
 use transload::nbd::{
     Event, Export, Listener, NbdAddress, Place, Server, ServerLimits, ServerTls, Stop, TlsAddress, TlsMode,
 };
@@ -137,6 +138,10 @@ fn open_image(arguments: &Arguments) -> Result<Opened> {
     let access = if writable { Access::ReadWrite } else { Access::ReadOnly };
     let prepared = input::prepare(&arguments.image, &arguments.read, access)?;
     match &arguments.overlay {
+        Some(_) if !matches!(Location::of(&arguments.image), Location::File(_)) => {
+            let text = format!("{}: an overlay hangs from a file", Location::of(&arguments.image).shown());
+            Err(Error::new(ErrorKind::Unsupported, text).with_remedy("serve it with --read-only"))
+        }
         Some(overlay) => {
             let settings = OpenSettings { format: Some(prepared.format), ..prepared.settings };
             open_overlay(&arguments.image, &settings, overlay)

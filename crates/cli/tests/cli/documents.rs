@@ -48,7 +48,7 @@ fn fields(value: &Value, path: &str, found: &mut BTreeSet<String>) {
 }
 
 #[track_caller]
-fn expect_documented(section: &str, prefix: &str, value: &Value) {
+pub(crate) fn expect_documented(section: &str, prefix: &str, value: &Value) {
     let mut found = BTreeSet::new();
     fields(value, prefix, &mut found);
     let documented = &documented()[section];

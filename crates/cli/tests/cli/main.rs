@@ -5,9 +5,11 @@
     reason = "the helpers of these tests fail a test by panicking, as the tests themselves do"
 )]
 
+mod archive;
 mod commands;
 mod compressed;
 mod conversions;
+mod deploy;
 mod documents;
 mod failures;
 mod faults;
@@ -17,5 +19,6 @@ mod machines;
 mod mount;
 mod nbd;
 mod packages;
+mod remote;
 mod run;
 mod volumes;

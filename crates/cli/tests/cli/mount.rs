@@ -213,3 +213,37 @@ fn what_is_missing_is_said() {
     assert!(matches!(output.status.code(), Some(5 | 6)), "{said}");
     assert!(said.contains("fuse3") || said.contains("/dev/fuse"), "{said}");
 }
+
+#[test]
+fn the_snapshots_of_an_archive_are_folders() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    fs::create_dir(folder.join("tree")).expect("a folder");
+    fs::write(folder.join("tree/file"), b"kept").expect("a file");
+    succeed(folder, &["create", "-O", "raw", "disk.raw", "20M"]);
+    succeed(folder, &["mkfs", "--type", "ext4", "disk.raw#whole"]);
+    succeed(folder, &["cp", "tree/file", "disk.raw#whole:/file"]);
+    succeed(folder, &["archive", "create", "--insecure-no-password", "disk.raw", "-o", "store"]);
+    let Some(mounted) = Mounted::start(folder, &["--insecure-no-password", "store"]) else { return };
+    for (top, snapshots) in [("ids", 1), ("snapshots", 1)] {
+        assert_eq!(fs::read_dir(mounted.path(top)).expect("a folder").count(), snapshots);
+    }
+    let mut found = Vec::new();
+    find(&mounted.path("latest"), "file", &mut found);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(fs::read(&found[0]).expect("a file"), b"kept");
+    mounted.end("-TERM");
+    fail(folder, &["mount", "--insecure-no-password", "--overlay", "o", "store", "mnt"], 2);
+}
+
+/// Everything below `folder` that is called `name`.
+fn find(folder: &Path, name: &str, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let entry = entry.expect("an entry");
+        if entry.file_type().expect("a kind").is_dir() {
+            find(&entry.path(), name, found);
+        } else if entry.file_name() == name {
+            found.push(entry.path());
+        }
+    }
+}

@@ -47,6 +47,15 @@ pub fn remove_partial_outputs() {
     }
 }
 
+/// What else is in the hidden folder of a conversion that can be taken up again: no image may be called so there.
+pub(crate) const CHECKPOINT_FILES: [&str; 3] = [CHECKPOINT, CHECKPOINT_NEXT, CHECKPOINT_LOCK];
+/// Says how far it is.
+pub(crate) const CHECKPOINT: &str = "transload.checkpoint";
+/// The next one, while it is written.
+pub(crate) const CHECKPOINT_NEXT: &str = "transload.checkpoint.next";
+/// Locked for as long as somebody is at it.
+pub(crate) const CHECKPOINT_LOCK: &str = "transload.checkpoint.lock";
+
 /// The files of a new image while they are made.
 #[derive(Debug)]
 pub struct AtomicFiles {
@@ -63,6 +72,8 @@ pub struct AtomicFiles {
     avoid: Vec<FileIdentity>,
     made: Mutex<Vec<(OsString, Arc<Counted>)>>,
     written: Arc<AtomicU64>,
+    /// The hidden folder stays when it is dropped, for a later run.
+    keep: bool,
 }
 
 impl AtomicFiles {
@@ -73,6 +84,77 @@ impl AtomicFiles {
     /// `Denied` when the file exists and may not be replaced; `InvalidInput` when it is no regular file or one of the
     /// source's; what the operating system answers.
     pub fn create(path: &Path, force: bool, avoid: Vec<FileIdentity>) -> Result<Self> {
+        let mut files = Self::named(path, force, avoid)?;
+        files.staging = make_staging(&files.folder, &files.shown)?;
+        lock(&PARTIAL).push(files.staging.clone());
+        Ok(files)
+    }
+
+    /// As [`create`](Self::create), in a hidden folder `.NAME.resume`, which is taken as it is if it is there and stays when this is
+    /// dropped, committed or not.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub(crate) fn resumable(path: &Path, force: bool, avoid: Vec<FileIdentity>) -> Result<Self> {
+        let mut files = Self::named(path, force, avoid)?;
+        files.keep = true;
+        files.staging = files.folder.join(format!(".{}.resume", files.shown));
+        let failed = |error| Error::io(format!("{}: create", files.staging.display()), error);
+        match DirBuilder::new().mode(0o700).create(&files.staging) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let found = fs::symlink_metadata(&files.staging).map_err(failed)?;
+                let own = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw();
+                if !own {
+                    let text =
+                        format!("{}: is not a folder of an interrupted conversion of yours", files.staging.display());
+                    return Err(Error::new(ErrorKind::Denied, text).with_remedy("move it out of the way"));
+                }
+            }
+            other => other.map_err(failed)?,
+        }
+        Ok(files)
+    }
+
+    /// The hidden folder.
+    pub(crate) fn staging_folder(&self) -> PathBuf {
+        self.staging.clone()
+    }
+
+    /// Removes the files of the image that an interrupted run left.
+    pub(crate) fn clear(&self) -> Result<()> {
+        for name in self.left_over()? {
+            let path = self.staging.join(name);
+            fs::remove_file(&path).map_err(|error| Error::io(format!("{}: remove", path.display()), error))?;
+        }
+        Ok(())
+    }
+
+    /// Takes the files of the image that an interrupted run left for its own.
+    pub(crate) fn adopt_all(&self) -> Result<()> {
+        for name in self.left_over()? {
+            let file = FileBlock::open(&self.staging.join(&name), true)?;
+            let storage = Arc::new(Counted::new(Arc::new(file), Arc::clone(&self.written)));
+            lock(&self.made).push((name, storage));
+        }
+        Ok(())
+    }
+
+    /// What is in the hidden folder but the checkpoint's own files.
+    fn left_over(&self) -> Result<Vec<OsString>> {
+        let failed = |error| Error::io(self.staging.display().to_string(), error);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.staging).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            if !CHECKPOINT_FILES.contains(&name.to_string_lossy().as_ref()) {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// What will be at `path`, with no hidden folder yet.
+    fn named(path: &Path, force: bool, avoid: Vec<FileIdentity>) -> Result<Self> {
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let name = path.file_name().filter(|_| !ends_in_slash(&path)).ok_or_else(|| {
             Error::new(ErrorKind::InvalidInput, format!("{}: not the name of a file", path.display()))
@@ -83,9 +165,8 @@ impl AtomicFiles {
             _ => PathBuf::from("."),
         };
         refuse_existing(&path, force, &avoid)?;
-        let staging = make_staging(&folder, &shown)?;
-        lock(&PARTIAL).push(staging.clone());
-        Ok(Self { folder, name, shown, staging, force, avoid, made: Mutex::default(), written: Arc::default() })
+        let (staging, made, written) = (PathBuf::new(), Mutex::default(), Arc::default());
+        Ok(Self { folder, name, shown, staging, force, avoid, made, written, keep: false })
     }
 
     /// Where the primary file is until [`commit`](Self::commit).
@@ -181,6 +262,9 @@ impl TargetFiles for AtomicFiles {
 
 impl Drop for AtomicFiles {
     fn drop(&mut self) {
+        if self.keep || self.staging.as_os_str().is_empty() {
+            return;
+        }
         // After a commit the folder holds nothing of value; before it, nothing that anybody may see. A failure leaves
         // a hidden folder, which is no image.
         drop(fs::remove_dir_all(&self.staging));

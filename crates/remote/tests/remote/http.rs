@@ -170,12 +170,17 @@ fn tables_are_read_once_and_data_ahead_of_the_reader() {
         assert_eq!(entry, bytes[at..at + 8]);
     }
     assert!(server.requests() - before < 12, "{} requests", server.requests() - before);
+    // Samples all over it are no reason to read it all.
+    let sent = server.sent();
+    for place in 0..9_u64 {
+        disk.read_at(&mut [0; 4096], place * ((10 * 256) << 10)).unwrap();
+    }
+    assert!(server.sent() - sent < 5 << 20, "{} bytes", server.sent() - sent);
+    let before = server.requests();
     // From front to back: far less than one way there and back for each MiB.
-    let started = Instant::now();
     assert!(read_all(&*disk).unwrap() == bytes);
     let requests = server.requests() - before;
     assert!(requests < 60, "{requests} requests");
-    assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
     // Many threads at random places.
     std::thread::scope(|scope| {
         for seed in 0..4 {

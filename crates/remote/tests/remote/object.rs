@@ -1,9 +1,11 @@
 //! Object stores by other makers: what is written arrives whole or not at all, and what is read is what is there.
 
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use transload_block::{BlockRead, ErrorKind, Memory};
-use transload_remote::{Credentials, Limits, Options, Remote, RemoteDisk, UploadSettings, create, open};
+use transload_remote::{Credentials, Limits, Options, Remote, RemoteDisk, Stop, UploadSettings, create, open};
 use transload_testkit::{ObjectServer, conformance};
 
 use crate::{quick, sample};
@@ -106,4 +108,21 @@ fn azure_keeps_what_it_is_given() {
     let Remote::Disk(signed) = open(&server.azure_url("folder/disk.vhd"), &quick()).unwrap() else { unreachable!() };
     assert_eq!(signed.size(), 3_000_000);
     assert!(!signed.origin().shown.contains("sig="), "{}", signed.origin().shown);
+}
+
+#[test]
+fn an_upload_that_is_stopped_leaves_no_parts() {
+    let server = ObjectServer::s3();
+    let asked = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&asked);
+    let stop = Stop::when(move || seen.load(Ordering::Relaxed));
+    let options = Options { stop, ..options(server.s3_settings()) };
+    let upload = create("s3://testbucket/disk", &UploadSettings::default(), &options).unwrap();
+    let mut writer = upload.writer();
+    writer.write_all(&sample(6 << 20)).unwrap();
+    assert_eq!(server.s3_contents(), "disk\n", "a part is there, unseen");
+    asked.store(true, Ordering::Relaxed);
+    assert_eq!(upload.finish().unwrap_err().kind(), ErrorKind::Cancelled);
+    assert_eq!(server.s3_contents(), "");
+    assert!(writer.write_all(&[1]).is_err());
 }

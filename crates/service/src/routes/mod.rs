@@ -7,6 +7,7 @@ mod formats;
 mod images;
 mod import;
 mod jobs;
+pub(crate) mod session;
 mod system;
 mod upload;
 pub(crate) mod uploads;
@@ -52,13 +53,15 @@ pub(crate) fn described() -> OpenApiRouter<Shared> {
         .routes(routes!(images::inspect))
         .routes(routes!(images::tree))
         .routes(routes!(system::server))
+        .routes(routes!(session::open, session::close))
         .routes(routes!(system::healthz))
         .routes(routes!(system::metrics))
 }
 
 /// Everything that is answered.
 pub(crate) fn router(app: &Shared) -> Router {
-    let (described, document) = described().split_for_parts();
+    let (described, mut document) = described().split_for_parts();
+    openapi::complete(&mut document);
     let document = Arc::new(openapi::Served::new(&document));
     let reference = Arc::clone(&document);
     described

@@ -91,6 +91,8 @@ pub(crate) async fn metrics(State(app): State<Shared>) -> Answer<Response> {
     app.metrics.conversions_active.set(i64::try_from(active).unwrap_or(i64::MAX));
     app.metrics.conversions_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
     app.metrics.spool_bytes.set(i64::try_from(app.budget.spool().used()).unwrap_or(i64::MAX));
+    let counts = app.store.counts().await.map_err(|error| app.problem(error))?;
+    app.metrics.set_jobs(&counts);
     let text = app.metrics.text().map_err(|error| app.problem(error))?;
     Ok((StatusCode::OK, [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }

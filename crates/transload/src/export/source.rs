@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use transload_appliance::{Disk, Machine, Notes, libvirt, ovf, vmx};
 use transload_block::{BlockRead, Error, ErrorKind, Result};
 use transload_image::{Access, Format, OpenSettings, Opened, ReferenceGate, Source};
+use transload_remote::Options;
+
+use crate::location::{self, Location};
 
 /// How a machine and its disks are opened.
 #[derive(Clone, Debug, Default)]
@@ -85,7 +88,7 @@ impl MachineSource {
         let mut source = Self::of_machine(machine);
         for (disk, (path, format)) in source.machine.disks.clone().iter().zip(paths) {
             let open = OpenSettings { format: *format, ..disk_settings(settings, paths.len()) };
-            let opened = transload_image::open_path(path, &open)?;
+            let opened = location::open_image(&Location::of(path), &open, &Options::default())?;
             source.add(disk, Some(opened), settings)?;
         }
         Ok(source)

@@ -2,11 +2,13 @@
 
 mod once;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use transload_block::{BlockRead, Error, ErrorKind, Result};
-use transload_image::{Access, Source};
+use transload_convert::Input;
+use transload_image::{Access, OpenSettings, Opened, ReferenceGate, Source, detect};
 use transload_nbd::{ConnectSettings, NbdAddress, NbdDisk};
 use transload_remote::{Options, Origin, Remote, RemoteDisk, RemoteStream, shown_text};
 use transload_volume::signature;
@@ -107,6 +109,64 @@ pub fn open(location: &Location, access: Access, options: &Options) -> Result<Lo
             }
             Remote::Stream(stream) => Located::Once(stream),
         }),
+    }
+}
+
+/// Opens the image at `location` for reading, with everything it hangs from. An image at an address may name nothing, unless the
+/// gate of `settings` allows folders.
+///
+/// # Errors
+/// As [`open`], [`require_disk`] and [`transload_image::open`]; `Unsupported` for what comes only once.
+pub fn open_image(location: &Location, settings: &OpenSettings, options: &Options) -> Result<Opened> {
+    let source = open(location, Access::ReadOnly, options)?.anywhere()?;
+    let mut settings = OpenSettings { access: Access::ReadOnly, ..settings.clone() };
+    if !matches!(location, Location::File(_)) && matches!(settings.gate, ReferenceGate::SameDirectory) {
+        settings.gate = ReferenceGate::Deny;
+    }
+    if matches!(location, Location::Remote(_)) && settings.format.is_none() {
+        let name = source.display_name();
+        let format = detect(source.bytes())?.unambiguous().map_err(|error| error.context(&name))?;
+        if format.name == "raw" {
+            require_disk(source.bytes().as_ref(), &name)?;
+        }
+        settings.format = Some(format);
+    }
+    transload_image::open(source, &settings)
+}
+
+/// What the state of the source of a conversion is known by, so that a later run can tell whether it is still the same: of files their
+/// sizes and times, of an address what the server says.
+///
+/// # Errors
+/// `Unsupported` where there is nothing to go by; what the operating system and the server answer.
+pub fn fingerprint(location: &Location, input: &Input, options: &Options) -> Result<String> {
+    let nothing = |name: &str| {
+        let text = format!("{name}: nothing tells whether it is still the same in a later run");
+        Error::new(ErrorKind::Unsupported, text).with_remedy("leave out --resume")
+    };
+    match location {
+        Location::Nbd(address) => Err(nothing(address)),
+        Location::Remote(address) => {
+            let remote = transload_remote::open(address, options)?;
+            remote.origin().fingerprint().ok_or_else(|| nothing(&remote.origin().shown))
+        }
+        Location::File(path) => {
+            let Input::Image(opened) = input else { return Err(nothing(&path.display().to_string())) };
+            let mut marks = Vec::new();
+            for layer in &opened.layers {
+                let Some(file) = layer.source.path() else { continue };
+                let folder = file.parent().unwrap_or(Path::new(""));
+                let extents = layer.info.extents.iter().filter_map(|extent| extent.file.as_deref());
+                let named = extents.chain(layer.info.data_file.as_deref()).map(|name| folder.join(name));
+                for file in [file.to_owned()].into_iter().chain(named) {
+                    let failed = |error| Error::io(file.display().to_string(), error);
+                    let metadata = std::fs::metadata(&file).map_err(failed)?;
+                    let (inode, size) = (metadata.ino(), metadata.len());
+                    marks.push(format!("{inode} {size} {}.{:09}", metadata.mtime(), metadata.mtime_nsec()));
+                }
+            }
+            if marks.is_empty() { Err(nothing(&path.display().to_string())) } else { Ok(marks.join(" ")) }
+        }
     }
 }
 
