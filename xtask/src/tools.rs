@@ -60,11 +60,11 @@ const WITNESSES: &[Tool] = &[
     Tool { program: "bsdtar", package: "libarchive-tools" },
     Tool { program: "openssl", package: "openssl" },
     Tool { program: "xmllint", package: "libxml2-utils" },
+    Tool { program: "psql", package: "postgresql" },
     Tool { program: "chromium", package: "chromium" },
     Tool { program: "chromedriver", package: "chromium-driver" },
     Tool { program: "systemd-analyze", package: "systemd" },
     Tool { program: "curl", package: "curl" },
-    Tool { program: "psql", package: "postgresql" },
     Tool { program: "restic", package: "restic" },
     Tool { program: "unsquashfs", package: "squashfs-tools" },
 ];

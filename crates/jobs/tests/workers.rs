@@ -236,7 +236,7 @@ async fn every_kind_of_job_does_what_its_command_does() {
     assert_eq!(made.files.len(), 3, "{:?}", made.files);
 
     let validate =
-        ValidateJob { source: path("out/web.ova"), importers: vec!["virtualbox".to_owned()], run: options() };
+        ValidateJob { source: path("out/web.ova"), importers: vec!["virtualbox-7".to_owned()], run: options() };
     let found = run(JobRequest::Validate(validate)).await;
     assert_eq!((found.sound, found.details["verdicts"].as_array().map(Vec::len)), (Some(true), Some(1)));
 

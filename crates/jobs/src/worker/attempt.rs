@@ -216,6 +216,10 @@ fn files(plan: &Plan, root: &Root) -> Result<Vec<OutputFile>> {
 pub(super) async fn end(shared: &Shared, held: &Held, outcome: &Outcome, warnings: &[String]) {
     const AGAIN: Duration = Duration::from_millis(200);
     let begun = Instant::now();
+    // How far it was in the end; how it ended is told even if that is not heard.
+    if let Err(error) = shared.store.heartbeat(&[held.beat()], shared.settings.lease).await {
+        tracing::warn!(job = held.id, %error, "the last progress could not be recorded");
+    }
     loop {
         match shared.store.finish(&held.id, held.token, outcome, warnings).await {
             Ok(true) => {

@@ -154,7 +154,7 @@ impl Keeper {
 
 impl Held {
     /// What is to be said of it now: that it lives, and how far it is where that has changed.
-    fn beat(&self) -> Beat {
+    pub(super) fn beat(&self) -> Beat {
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         let mut progress = self.meter.read();
         report.pace.take(&mut progress, Instant::now());

@@ -175,7 +175,7 @@ impl House {
             for entry in fs::read_dir(folder).unwrap().flatten() {
                 if entry.file_name().as_encoded_bytes().starts_with(b".") {
                     found.push(entry.path());
-                } else if entry.path().is_dir() {
+                } else if entry.file_type().unwrap().is_dir() {
                     folders.push(entry.path());
                 }
             }

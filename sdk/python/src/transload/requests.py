@@ -97,8 +97,10 @@ class ArchiveOptions(TypedDict, total=False):
     """How the files of a disk are put into an archive."""
 
     read: ReadOptions
-    volume: str
-    force: bool
+    disk: str
+    host: str
+    tags: list[str]
+    reread: bool
     run: RunOptions
 
 
