@@ -119,7 +119,9 @@ fn location(text: &str, root: &Root) -> Location {
 }
 
 fn known(name: &str) -> Result<&'static Format> {
+    let writable = |format: &&Format| format.create.is_some() || format.sink.is_some();
     Format::by_name(name)
+        .filter(writable)
         .ok_or_else(|| contradiction(&format!("format: {name:?} is no format that a disk can be written in")))
 }
 

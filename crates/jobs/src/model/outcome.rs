@@ -10,7 +10,7 @@ use super::{DigestName, Timestamp};
 
 /// How much of a job is done.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct JobProgress {
     /// What is being done, such as the disk of a machine that is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]

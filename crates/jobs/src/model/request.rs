@@ -562,3 +562,46 @@ pub struct ArchiveJob {
     #[serde(default)]
     pub run: RunOptions,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_read_as_the_documentation_writes_them() {
+        let page = include_str!("../../../../docs/jobs.md");
+        let example = page.split("```json").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let request: JobRequest = serde_json::from_str(example).unwrap();
+        request.validate().unwrap();
+        let JobRequest::Convert(job) = &request else { panic!("{request:?}") };
+        assert_eq!((job.compress, job.run.priority), (Some(Codec::Zstd), Some(10)));
+        assert_eq!(serde_json::from_value::<JobRequest>(serde_json::to_value(&request).unwrap()).unwrap(), request);
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        for json in [
+            r#"{"kind":"convert","source":{"path":"a"},"target":{"path":"b"},"formt":"raw"}"#,
+            r#"{"kind":"convert","source":{"path":"a","url":"b"},"target":{"path":"b"}}"#,
+            r#"{"kind":"convert","source":{"path":"a"},"target":{"path":"b"},"run":{"memory":1}}"#,
+            r#"{"kind":"convert","source":"a","target":{"path":"b"}}"#,
+            r#"{"kind":"remove","source":{"path":"a"}}"#,
+            r#"{"kind":"convert","source":{"path":"a"}}"#,
+            r#"{"source":{"path":"a"},"target":{"path":"b"}}"#,
+        ] {
+            assert!(serde_json::from_str::<JobRequest>(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn the_last_part_of_a_place_is_its_name() {
+        for (location, name) in [
+            (Location::Path("a/b.raw".to_owned()), "b.raw"),
+            (Location::Path("b".to_owned()), "b"),
+            (Location::Url("https://h/a/disk.vmdk?x=/y#/z".to_owned()), "disk.vmdk"),
+            (Location::Url("s3://bucket/key/".to_owned()), "key"),
+        ] {
+            assert_eq!(location.file_name(), name);
+        }
+    }
+}

@@ -231,6 +231,8 @@ async fn beat(shared: Arc<Shared>) {
 /// Looks after what is left of others, and of old.
 async fn care(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
     const HOUR: Duration = Duration::from_secs(3600);
+    /// How often to see whether processes of this machine are gone.
+    const OFTEN: Duration = Duration::from_secs(5);
     let mut forgot: Option<tokio::time::Instant> = None;
     while !*stopped.borrow() {
         if let Err(error) = expire_dead(&shared).await {
@@ -247,7 +249,7 @@ async fn care(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(shared.settings.lease / 2) => {}
+            () = tokio::time::sleep(OFTEN.min(shared.settings.lease / 2)) => {}
             _ = stopped.changed() => {}
         }
     }

@@ -79,20 +79,20 @@ fn newest_postgresql() -> PathBuf {
 }
 
 /// A database of a test's own.
-pub struct Database {
-    pub url: String,
+pub(crate) struct Database {
+    pub(crate) url: String,
     _folder: Option<TempDir>,
 }
 
 impl Database {
-    pub fn sqlite() -> Self {
+    pub(crate) fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
         // A path with all that has a meaning in an address.
         let url = folder.path().join("jobs & 100%?#.db").to_str().unwrap().to_owned();
         Self { url, _folder: Some(folder) }
     }
 
-    pub async fn postgres() -> Self {
+    pub(crate) async fn postgres() -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let server = tokio::task::spawn_blocking(Postgres::get).await.unwrap();
         let name = format!("test{}", COUNT.fetch_add(1, Ordering::Relaxed));
@@ -104,11 +104,11 @@ impl Database {
         Self { url: url(&name), _folder: None }
     }
 
-    pub async fn open(&self) -> Store {
+    pub(crate) async fn open(&self) -> Store {
         self.open_with(StoreSettings::default()).await
     }
 
-    pub async fn open_with(&self, settings: StoreSettings) -> Store {
+    pub(crate) async fn open_with(&self, settings: StoreSettings) -> Store {
         Store::open(&self.url, settings).await.expect("a store")
     }
 }
@@ -133,24 +133,24 @@ macro_rules! on_both {
 }
 
 /// A root folder with disks in it.
-pub struct House {
-    pub folder: TempDir,
-    pub root: Root,
+pub(crate) struct House {
+    pub(crate) folder: TempDir,
+    pub(crate) root: Root,
 }
 
 impl House {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::new(folder.path()).unwrap();
         Self { folder, root }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }
 
     /// Makes a raw disk of so many MiB, every one of them different and none of them zero.
-    pub fn disk(&self, name: &str, mebibytes: u64) {
+    pub(crate) fn disk(&self, name: &str, mebibytes: u64) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let file = File::create(path).unwrap();
@@ -168,7 +168,7 @@ impl House {
     }
 
     /// Everything under the root whose name says that it is not whole, or not for anybody.
-    pub fn litter(&self) -> Vec<PathBuf> {
+    pub(crate) fn litter(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut folders = vec![self.root.path().to_owned()];
         while let Some(folder) = folders.pop() {
@@ -184,7 +184,7 @@ impl House {
     }
 
     /// Workers with short leases, as tests have no time.
-    pub fn settings(&self) -> WorkerSettings {
+    pub(crate) fn settings(&self) -> WorkerSettings {
         WorkerSettings {
             concurrency: 2,
             lease: Duration::from_millis(1500),
@@ -195,16 +195,16 @@ impl House {
     }
 }
 
-pub fn path(name: &str) -> Location {
+pub(crate) fn path(name: &str) -> Location {
     Location::Path(name.to_owned())
 }
 
-pub fn convert(from: &str, to: &str) -> JobRequest {
+pub(crate) fn convert(from: &str, to: &str) -> JobRequest {
     JobRequest::Convert(ConvertJob::new(path(from), path(to)))
 }
 
 /// Waits until a job has come to one of the states, or says how it stands instead.
-pub async fn wait_for(store: &Store, id: &str, wanted: impl Fn(&Job) -> bool) -> Job {
+pub(crate) async fn wait_for(store: &Store, id: &str, wanted: impl Fn(&Job) -> bool) -> Job {
     let started = Instant::now();
     loop {
         let job = store.get(id).await.expect("an answer").expect("the job");
@@ -216,47 +216,47 @@ pub async fn wait_for(store: &Store, id: &str, wanted: impl Fn(&Job) -> bool) ->
     }
 }
 
-pub async fn wait_for_end(store: &Store, id: &str) -> Job {
+pub(crate) async fn wait_for_end(store: &Store, id: &str) -> Job {
     wait_for(store, id, |job| job.state.is_final()).await
 }
 
-pub async fn done(store: &Store, id: &str) -> Job {
+pub(crate) async fn done(store: &Store, id: &str) -> Job {
     let job = wait_for_end(store, id).await;
     assert_eq!(job.state, JobState::Done, "{job:#?}");
     job
 }
 
 /// Whether two raw files have the same bytes.
-pub fn same(one: &Path, other: &Path) -> bool {
+pub(crate) fn same(one: &Path, other: &Path) -> bool {
     fs::read(one).unwrap() == fs::read(other).unwrap()
 }
 
 /// Another process with workers: this test's own program, asked to run nothing but them.
-pub struct Process(Child);
+pub(crate) struct Process(Child);
 
 /// What the other process is told by.
 const ORDER: &str = "TRANSLOAD_TEST_WORKER";
 
 impl Process {
     /// Starts one over the same database and root. `rate` slows its jobs down.
-    pub fn start(database: &Database, house: &House, rate: Option<u64>) -> Self {
+    pub(crate) fn start(database: &Database, house: &House, rate: Option<u64>) -> Self {
         let order = serde_json::json!({ "url": database.url, "root": house.root.path(), "rate": rate });
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "worker_process", "--ignored", "--nocapture"]).env(ORDER, order.to_string());
         Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("this program once more"))
     }
 
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.0.id()
     }
 
     /// Ends it as a power cut would.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
 
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args(["-s", name, &self.0.id().to_string()]).status().unwrap();
         assert!(status.success());
     }
@@ -270,7 +270,7 @@ impl Drop for Process {
 }
 
 /// What [`Process`] runs. A test file that uses it has an ignored test of the name `worker_process` that calls this.
-pub async fn be_a_worker() {
+pub(crate) async fn be_a_worker() {
     let Ok(order) = std::env::var(ORDER) else { return };
     let order: serde_json::Value = serde_json::from_str(&order).unwrap();
     let store = Store::open(order["url"].as_str().unwrap(), StoreSettings::default()).await.unwrap();
