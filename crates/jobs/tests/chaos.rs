@@ -2,6 +2,8 @@
 //!
 //! `cargo xtask chaos` runs the long version; the seed of a run stands in its output.
 
+#![expect(clippy::unwrap_used, reason = "tests that run on two databases are functions without the attribute")]
+
 mod support;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,11 @@
 //! The store: the same promises on SQLite and on PostgreSQL.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests that run on two databases are functions without the attribute"
+)]
+
 mod support;
 
 use std::collections::{BTreeMap, HashSet};

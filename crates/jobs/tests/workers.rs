@@ -1,5 +1,7 @@
 //! Workers on real disks: what they make, what they leave, and who may finish what others began.
 
+#![expect(clippy::unwrap_used, reason = "tests that run on two databases are functions without the attribute")]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -219,8 +221,8 @@ async fn every_kind_of_job_does_what_its_command_does() {
     assert_eq!((found.sound, found.details["clean"].as_bool()), (Some(true), Some(true)));
     // A refcount of zero where there is data.
     let mut image = fs::read(house.path("vm/disk.qcow2")).unwrap();
-    let table = u64::from_be_bytes(image[48..56].try_into().unwrap()) as usize;
-    let block = u64::from_be_bytes(image[table..table + 8].try_into().unwrap()) as usize;
+    let table = usize::try_from(u64::from_be_bytes(image[48..56].try_into().unwrap())).unwrap();
+    let block = usize::try_from(u64::from_be_bytes(image[table..table + 8].try_into().unwrap())).unwrap();
     image[block + 20..block + 22].fill(0);
     fs::write(house.path("vm/bad.qcow2"), image).unwrap();
     let found = run(JobRequest::Check(CheckJob { source: path("vm/bad.qcow2"), ..check })).await;

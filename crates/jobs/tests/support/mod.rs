@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -21,7 +21,8 @@ use transload_jobs::worker::WorkerSettings;
 /// A PostgreSQL server of the tests' own. It stops when the test's process does, however that ends.
 struct Postgres {
     folder: PathBuf,
-    _alive: ChildStdin,
+    /// Its standard input stays open as long as this does.
+    _process: Child,
 }
 
 /// Starts a server in a folder of its own, as somebody who is not root, which it refuses to be; stops it when standard input
@@ -65,7 +66,7 @@ impl Postgres {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n", "PostgreSQL does not start");
-        Self { folder, _alive: child.stdin.take().unwrap() }
+        Self { folder, _process: child }
     }
 }
 
