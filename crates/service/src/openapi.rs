@@ -56,6 +56,12 @@ pub(crate) fn complete(description: &mut Description) {
         ResponseBuilder::new().content("application/json", content)
     };
     for item in description.paths.paths.values_mut() {
+        // One handler for two methods is two operations, whose names differ.
+        if let (Some(get), Some(post)) = (&item.get, &mut item.post)
+            && get.operation_id == post.operation_id
+        {
+            post.operation_id = post.operation_id.as_ref().map(|name| format!("{name}_post"));
+        }
         let methods = [&mut item.get, &mut item.post, &mut item.put, &mut item.delete, &mut item.patch];
         for operation in methods.into_iter().flatten() {
             let responses = &mut operation.responses.responses;
