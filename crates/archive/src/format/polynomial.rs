@@ -86,10 +86,10 @@ mod tests {
     #[test]
     fn known_polynomials_are_told_apart() {
         // The example of restic's documentation, and others that its tests have.
-        for irreducible in [0x25b4_6883_8dcb_75, 0x003D_A335_8B4D_C173] {
+        for irreducible in [0x0025_b468_838d_cb75, 0x003D_A335_8B4D_C173] {
             assert!(is_usable(irreducible), "{irreducible:x}");
         }
-        for reducible in [0x38f1_e565_e288_df, 0x0020_0000_0000_0000, 0x003D_A335_8B4D_C172] {
+        for reducible in [0x0038_f1e5_65e2_88df, 0x0020_0000_0000_0000, 0x003D_A335_8B4D_C172] {
             assert!(!is_irreducible(reducible), "{reducible:x}");
         }
         assert!(is_irreducible(0b111) && is_irreducible(0b1011) && !is_irreducible(0b101));

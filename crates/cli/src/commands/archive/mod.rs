@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Create(create::Arguments),
+    Create(Box<create::Arguments>),
     List(list::Arguments),
     Cat(cat::Arguments),
     Extract(extract::Arguments),

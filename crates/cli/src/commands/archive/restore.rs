@@ -126,7 +126,7 @@ fn write(
     let cache_bytes = OpenSettings::default().cache_bytes;
     let request =
         CreateRequest { files: image, size: sidecar.size, options: &options, ids: &ids, backing: None, cache_bytes };
-    let made: Arc<dyn transload::image::ImageWrite> = Arc::from(create(request)?);
+    let made = create(request)?;
     let writer: Arc<dyn BlockWrite> = Arc::clone(&made) as _;
     let now = Session::new()?.now;
     let done =
