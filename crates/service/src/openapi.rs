@@ -55,15 +55,15 @@ pub(crate) fn complete(description: &mut Description) {
         let content = Content::new(Some(Ref::from_schema_name("FailureDocument")));
         ResponseBuilder::new().content("application/json", content)
     };
+    let mut names = std::collections::BTreeSet::new();
     for item in description.paths.paths.values_mut() {
-        // One handler for two methods is two operations, whose names differ.
-        if let (Some(get), Some(post)) = (&item.get, &mut item.post)
-            && get.operation_id == post.operation_id
-        {
-            post.operation_id = post.operation_id.as_ref().map(|name| format!("{name}_post"));
-        }
         let methods = [&mut item.get, &mut item.post, &mut item.put, &mut item.delete, &mut item.patch];
         for operation in methods.into_iter().flatten() {
+            // Handlers of one name in several modules, and one handler for two methods, are operations whose names differ.
+            let own = operation.operation_id.clone().unwrap_or_default();
+            let tag = operation.tags.iter().flatten().next().cloned().unwrap_or_default();
+            let more = [own.clone(), format!("{own}_{tag}"), format!("{own}_{tag}_post")];
+            operation.operation_id = more.into_iter().find(|name| names.insert(name.clone()));
             let responses = &mut operation.responses.responses;
             let is_open =
                 operation.security.as_ref().is_some_and(|ways| ways.iter().all(|way| *way == Default::default()));

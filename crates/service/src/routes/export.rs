@@ -249,6 +249,8 @@ impl Outward {
         let settings = Settings {
             progress: self.meter.clone().map(|meter| meter as Arc<dyn Progress>),
             pipe_name: Some(self.name.clone()),
+            // A raw disk has no identifiers: the samples that they are made from need not be read.
+            seed: (self.target.name == "raw").then(String::new),
             ..settings
         };
         let input = self.input(app)?;

@@ -35,7 +35,8 @@ const DOCUMENT_BYTES: usize = 1 << 20;
 /// The routes that the document describes.
 pub(crate) fn described() -> OpenApiRouter<Shared> {
     OpenApiRouter::with_openapi(Document::openapi())
-        .routes(routes!(upload::upload))
+        // A form is as large as the image in it; what a body may have is the upload's own limit.
+        .merge(OpenApiRouter::new().routes(routes!(upload::upload)).layer(DefaultBodyLimit::disable()))
         .routes(routes!(import::import))
         .routes(routes!(export::export))
         .routes(routes!(jobs::submit, jobs::list))

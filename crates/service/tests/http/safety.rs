@@ -96,7 +96,9 @@ fn no_path_leads_out_of_the_root() {
             let answer = server.get(&format!("{route}{path}"));
             assert!([400, 403, 404].contains(&answer.status), "{route}{path}: {} {:?}", answer.status, answer.json());
             assert!(
-                !String::from_utf8_lossy(&answer.body).contains(&*server.folder.path().to_string_lossy()),
+                // What the client says itself comes back to it.
+                path == absolute
+                    || !String::from_utf8_lossy(&answer.body).contains(&*server.folder.path().to_string_lossy()),
                 "{route}{path}"
             );
         }
