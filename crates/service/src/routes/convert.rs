@@ -45,8 +45,8 @@ pub(crate) fn source_format(name: Option<&str>) -> Answer<Option<&'static Format
 pub(crate) fn target_format(named: Option<&str>, name: Option<&str>) -> Answer<&'static Format> {
     let writable = |format: &&Format| format.create.is_some() || format.sink.is_some();
     let found = match named.filter(|named| !named.is_empty()) {
-        Some(named) => Format::by_name(named).filter(|format| writable(&format)),
-        None => name.and_then(Format::by_extension).filter(|format| writable(&format)),
+        Some(named) => Format::by_name(named).filter(|format| writable(format)),
+        None => name.and_then(Format::by_extension).filter(|format| writable(format)),
     };
     found.ok_or_else(|| {
         let names: Vec<_> = FORMATS.iter().copied().filter(writable).map(|format| format.name).collect();

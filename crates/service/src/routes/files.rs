@@ -124,7 +124,7 @@ fn page(app: &App, query: &ListQuery, limit: usize) -> Result<FileList> {
             path: if path.is_empty() { name.clone() } else { format!("{path}/{name}") },
             name,
             kind: if is_file { "file" } else { "directory" },
-            size: is_file.then(|| metadata.len()),
+            size: is_file.then_some(metadata.len()),
             allocated: is_file.then(|| metadata.blocks() * 512),
             modified: seconds(metadata.modified().unwrap_or(UNIX_EPOCH)),
         });

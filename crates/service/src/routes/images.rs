@@ -98,12 +98,12 @@ impl Image {
 )]
 pub(crate) async fn info(State(app): State<Shared>, Query(query): Query<ImageQuery>) -> Answer<Json<ImageDocument>> {
     let declared = source_format(query.src.as_deref())?;
-    app.look(move |app| describe(app, image(app, query.path.as_deref(), query.upload.as_deref(), declared)?))
+    app.look(move |app| describe(app, &image(app, query.path.as_deref(), query.upload.as_deref(), declared)?))
         .await
         .map(Json)
 }
 
-fn describe(app: &App, image: Image) -> Result<ImageDocument> {
+fn describe(app: &App, image: &Image) -> Result<ImageDocument> {
     let is_packed = !image.settings(ReferenceGate::Deny)?.options.is_empty();
     let info = match (image.format.describe, image.format.open) {
         (Some(describe), _) if !is_packed => describe(&image.source)?,

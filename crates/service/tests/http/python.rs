@@ -11,8 +11,8 @@ use crate::server::Server;
 pub(crate) fn serve_with_token() -> (Server, String) {
     let mut made = String::new();
     let server = Server::with(|config| {
-        std::fs::create_dir(&config.state).unwrap();
-        made = token::add(&config.token_file(), "tester").unwrap();
+        std::fs::create_dir(&config.state).expect("a folder for the state");
+        made = token::add(&config.token_file(), "tester").expect("a token");
     });
     (server, made)
 }
