@@ -79,7 +79,7 @@ impl Keep {
     }
 }
 
-/// Removes snapshots. What they alone need is given back by [`compact`](crate::compact).
+/// Removes snapshots. What they alone need is given back by [`compact`](crate::compact()).
 ///
 /// # Errors
 /// `Denied` while the archive is being compacted.

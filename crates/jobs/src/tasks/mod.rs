@@ -1,6 +1,6 @@
 //! The jobs themselves: each is a few calls of the library, on a thread that may block.
 //!
-//! A task reads what its request names, inside the root, and writes into a [`Staging`] folder or an upload. It publishes
+//! A task reads what its request names, inside the root, and writes into a [`Staging`](crate::publish::Staging) folder or an upload. It publishes
 //! nothing: what it made is handed to the worker, who does so if the job is still its own.
 
 mod archive;
