@@ -20,7 +20,14 @@ impl Mounted {
     fn start(folder: &Path, arguments: &[&str]) -> Option<Self> {
         let at = folder.join("mnt");
         fs::create_dir_all(&at).expect("a folder");
-        let mut child = transload(folder, &[&["mount"], arguments, &["mnt"]].concat())
+        // Tests may run under nohup, whose children ignore the signal that a closed terminal sends.
+        let program = env!("CARGO_BIN_EXE_transload");
+        let mut child = Command::new("env")
+            .args(["--default-signal=HUP", program, "mount"])
+            .args(arguments)
+            .arg("mnt")
+            .current_dir(folder)
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

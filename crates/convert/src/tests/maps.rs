@@ -1,14 +1,17 @@
 use std::sync::Arc;
 
-use transload_block::BlockRead;
-use transload_image::Opened;
+use transload_block::{BlockRead, FileBlock};
+use transload_image::{Layer, Opened, Source};
 
 use super::fakes::{Disk, UNIT, layer};
 use crate::{Cancel, MapEntry, map};
 
 fn entries(layers: Vec<Disk>) -> Vec<(u64, u64, usize, bool, bool)> {
-    let device: Arc<dyn BlockRead> = Arc::new(Disk { size: layers[0].size, ..Disk::default() });
-    let layers = layers.into_iter().map(|disk| layer(Arc::new(disk))).collect();
+    entries_of(layers.into_iter().map(|disk| layer(Arc::new(disk))).collect())
+}
+
+fn entries_of(layers: Vec<Layer>) -> Vec<(u64, u64, usize, bool, bool)> {
+    let device: Arc<dyn BlockRead> = Arc::new(Disk { size: layers[0].device.size(), ..Disk::default() });
     let mut found = Vec::new();
     map(&Opened { device, layers }, &Cancel::default(), |entry: MapEntry| {
         assert_eq!((entry.data, entry.zero), (entry.present, !entry.present));
@@ -43,9 +46,14 @@ fn depth_tells_the_layer_that_decides() {
 }
 
 #[test]
-fn what_stands_nowhere_is_compressed_in_an_image_that_compresses() {
-    let image = Disk { encoded: true, ..disk(4, &[1]) };
-    assert_eq!(entries(vec![image]), [(0, 1, 0, false, false), (1, 1, 0, true, true), (2, 2, 0, false, false)]);
+fn what_stands_nowhere_is_compressed_in_a_file_that_compresses() {
+    let image = || layer(Arc::new(Disk { encoded: true, ..disk(4, &[1]) }));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let source = Source::new(Arc::new(FileBlock::open(file.path(), false).unwrap()));
+    let found = entries_of(vec![Layer { source, ..image() }]);
+    assert_eq!(found, [(0, 1, 0, false, false), (1, 1, 0, true, true), (2, 2, 0, false, false)]);
+    // Of an image that is in no file nothing stands in one, compressed or not.
+    assert_eq!(entries_of(vec![image()])[1], (1, 1, 0, true, false));
 }
 
 #[test]
