@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Content, OpenApi as Description, Ref, ResponseBuilder};
+use utoipa::openapi::{Content, OpenApi as Description, Ref, RefOr, ResponseBuilder, Schema};
 use utoipa::{Modify, OpenApi};
 
 use crate::{reference, routes};
@@ -51,6 +51,7 @@ pub fn document() -> String {
 
 /// Says of every route what every route may answer: that there is no token, or that something else went wrong.
 pub(crate) fn complete(description: &mut Description) {
+    open_parts(description);
     let failure = || {
         let content = Content::new(Some(Ref::from_schema_name("FailureDocument")));
         ResponseBuilder::new().content("application/json", content)
@@ -73,6 +74,28 @@ pub(crate) fn complete(description: &mut Description) {
             }
             let answer = failure().description("Anything else went wrong.").build();
             responses.entry("default".to_owned()).or_insert_with(|| answer.into());
+        }
+    }
+}
+
+/// A kind of job is described as its own fields and, beside them, the one that names the kind. Neither part may forbid what the
+/// other has, though a request with a field that is in neither is refused.
+fn open_parts(description: &mut Description) {
+    let Some(components) = &mut description.components else { return };
+    let mut parts = Vec::new();
+    for schema in components.schemas.values() {
+        let RefOr::T(Schema::OneOf(kinds)) = schema else { continue };
+        for kind in &kinds.items {
+            let RefOr::T(Schema::AllOf(both)) = kind else { continue };
+            parts.extend(both.items.iter().filter_map(|part| match part {
+                RefOr::Ref(reference) => reference.ref_location.rsplit('/').next().map(str::to_owned),
+                RefOr::T(_) => None,
+            }));
+        }
+    }
+    for part in parts {
+        if let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(&part) {
+            object.additional_properties = None;
         }
     }
 }
